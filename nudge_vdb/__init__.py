@@ -1,0 +1,1 @@
+"""Fine-tune the vectors of a live collection with NUDGE."""

@@ -1,0 +1,87 @@
+"""Addresses: the one string that names a collection, its vector field and its scope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from nudge_vdb.errors import BadAddress
+
+SHAPE = "backend[+transport]://[host[:port]]/[…/]collection[?option=value&…]"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed address.
+
+    ``qdrant+local:///data/db/articles?vector=title`` has backend ``qdrant``, transport ``local``, an empty
+    host, path ``/data/db``, collection ``articles`` and the option ``vector``.
+    """
+
+    backend: str
+    transport: str
+    host: str
+    port: int | None
+    path: str
+    collection: str
+    options: Mapping[str, str]
+
+    @property
+    def file(self) -> str:
+        """The file or folder of an embedded engine: host and path read as one file name."""
+        return self.host + self.path
+
+    def option(self, name: str) -> str | None:
+        """Return the option *name*, None where it was not given."""
+        return self.options.get(name)
+
+    def seconds(self, name: str, default: float) -> float:
+        """Return the option *name* as a positive number of seconds."""
+        text = self.options.get(name)
+        try:
+            seconds = default if text is None else float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            raise BadAddress(f"option {name}={text}: give a number of seconds above 0")
+        return seconds
+
+    def allow(self, *names: str) -> None:
+        """Refuse any option not among *names*."""
+        unknown = sorted(set(self.options) - set(names))
+        if unknown:
+            raise BadAddress(f"{self.backend} addresses have no option {', '.join(unknown)}; known: {', '.join(names)}")
+
+
+def parse_address(text: str) -> Address:
+    """Read *text* as an address.
+
+    Raises:
+        BadAddress: no scheme, no collection, a user or password, a bad port, an option given twice.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as exc:
+        raise BadAddress(f"{text!r} is not an address ({exc}); expected {SHAPE}") from exc
+    if parts.username is not None or parts.password is not None:
+        raise BadAddress(
+            "an address may not hold a user or password, since addresses end up in logs; "
+            "set QDRANT_API_KEY or MILVUS_TOKEN in the environment instead"
+        )
+    backend, _, transport = parts.scheme.partition("+")
+    path, _, collection = unquote(parts.path).rpartition("/")
+    if not backend or not collection:
+        missing = "the name of a collection at its end" if backend else "a backend in front, such as qdrant://"
+        raise BadAddress(f"{text!r} lacks {missing}; expected {SHAPE}")
+    host = parts.netloc if port is None else parts.netloc.rpartition(":")[0]
+    return Address(backend, transport, unquote(host), port, path, collection, _options(text, parts.query))
+
+
+def _options(text: str, query: str) -> dict[str, str]:
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise BadAddress(f"{text!r} gives an option twice")
+    return options

@@ -1,0 +1,196 @@
+"""The contract: all that a backend must know of nudge-vdb, and all that nudge-vdb knows of a backend.
+
+A backend is a class with the members of :class:`Collection` and a function ``open_collection(address)``
+registered under the entry point group ``nudge_vdb.backends``. ``nudge_vdb.testing`` holds the tests that tell
+whether the promises below are kept. Errors to raise: ``Busy``, ``TooLarge``, ``Unreachable``, ``Unknown`` and
+``Refused`` of :mod:`nudge_vdb.errors`; retries are the core's business, so an adapter never loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nudge_vdb.address import Address
+
+RowKey = bytes
+"""A row's identity: opaque bytes that hold all the engine needs to find the row again (id kind, partition …).
+
+Equal keys are the same row; the bytes survive a restart and are what the state stores.
+"""
+
+Vectors = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+class Metric(StrEnum):
+    """How the engine compares two vectors."""
+
+    COSINE = "cosine"
+    DOT = "dot"
+    EUCLID = "euclid"
+
+
+class Outcome(StrEnum):
+    """What became of one row of a write."""
+
+    WRITTEN = "written"
+    """A reader sees the new vector."""
+    CHANGED = "changed"
+    """The live vector was not the expected one: somebody else's, left alone."""
+    MISSING = "missing"
+    """There is no such row, or it holds no vector; none was created."""
+    REFUSED = "refused"
+    """The engine will never take it."""
+    UNKNOWN = "unknown"
+    """Sent, and no answer: it may or may not have been written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a collection is."""
+
+    identity: str
+    """Canonical name of collection, vector field and scope: equal however the address was spelled; no secrets."""
+    engine: str
+    """Engine and version, for people."""
+    width: int
+    """Components of a vector."""
+    metric: Metric
+    rescales: bool
+    """Whether the engine scales vectors to length 1 when they are written."""
+    tolerance: float
+    """Largest absolute difference of a component between what is sent and what is read back; 0 is bit for bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of a scan."""
+
+    keys: Sequence[RowKey]
+    vectors: Vectors
+    """(len(keys), width), float32; rows marked absent hold anything."""
+    absent: Mask
+    """(len(keys),): True where the row has no vector in this field."""
+    next: str | None
+    """Where to go on, as text that survives a restart; None at the end, and only there."""
+
+
+class Collection(Protocol):
+    """One vector field of one collection, within the scope its address names."""
+
+    @property
+    def traits(self) -> Traits:
+        """What this collection is; never changes while it is open."""
+
+    def scan(self, cursor: str | None, limit: int) -> Page:
+        """Return the rows after *cursor* (None: from the start), about *limit* of them.
+
+        Following ``next`` meets every row that lives throughout exactly once, in an order that depends neither
+        on *limit* nor on vectors being written meanwhile. A short or empty page is not the end.
+        """
+
+    def locate(self, texts: Sequence[str]) -> list[RowKey | None]:
+        """Return the key of each row id given as text, None where the scope has no such row."""
+
+    def text_of(self, key: RowKey) -> str:
+        """Return the row id as people and judgements write it."""
+
+    def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
+        """Write the live vectors of *keys* into the rows of *out*, in the order asked.
+
+        Returns a mask (len(keys),), False where the row is gone or holds no vector; such rows of *out* hold
+        anything. Reads the latest acknowledged write of any client. May be called from several threads.
+        """
+
+    def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
+        """Replace the vectors of *keys* whose live vector still is *expected*, within the tolerance.
+
+        *keys* are distinct; *vectors* and *expected* are (len(keys), width), finite. Touches this vector field
+        only: payload and other vectors stay as they are. Never creates a row. Writing the same again is
+        harmless. When it returns, every reader sees what it reports as written.
+        """
+
+    def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
+        """Return for each query (n, width) the keys of its *k* best rows, best first, by the engine's own index."""
+
+    def count(self) -> int:
+        """Return about how many rows there are; exact on a quiet collection."""
+
+    def close(self) -> None:
+        """Let go of the engine; may be called again."""
+
+
+def agree(left: Vectors, right: Vectors, tolerance: float) -> Mask:
+    """Tell which rows of two (n, width) arrays are the same vector, within *tolerance* per component.
+
+    A NaN agrees with a NaN in the same place, so a row that was damaged all along is not taken for a changed one.
+    """
+    close = np.abs(left - right) <= tolerance if tolerance else left == right
+    return np.asarray((close | (np.isnan(left) & np.isnan(right))).all(axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows to fill a collection with: for fixtures only, since nudge-vdb itself never creates a row."""
+
+    ids: Sequence[int] | Sequence[str]
+    vectors: Vectors
+    payloads: Sequence[Mapping[str, Any]]
+    others: Vectors | None = None
+    """A second vector per row, in a field of its own that must never change."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A row as the engine holds it, read round the adapter."""
+
+    vector: Vectors | None
+    """(width,), None where the row holds no vector."""
+    payload: Mapping[str, Any]
+    others: Mapping[str, Sequence[float]]
+
+
+class Fixture(Protocol):
+    """A collection together with a back door to the same engine that goes round the adapter.
+
+    Registered under the entry point group ``nudge_vdb.fixtures``; used by the kit, the tests and the demo.
+    """
+
+    @property
+    def collection(self) -> Collection:
+        """The collection, through the adapter."""
+
+    def read(self) -> dict[str, StoredRow]:
+        """Return every row by the text of its id."""
+
+    def insert(self, rows: Rows) -> None:
+        """Add rows, as another writer would."""
+
+    def re_embed(self, ids: Sequence[int] | Sequence[str], vectors: Vectors) -> None:
+        """Replace vectors, as another writer would."""
+
+    def delete(self, ids: Sequence[int] | Sequence[str]) -> None:
+        """Delete rows, as another writer would."""
+
+    def close(self) -> None:
+        """Let go of collection and back door; the rows stay."""
+
+
+class OpenCollection(Protocol):
+    """What the entry point group ``nudge_vdb.backends`` holds."""
+
+    def __call__(self, address: Address) -> Collection:
+        """Open the collection that *address* names."""
+
+
+class OpenFixture(Protocol):
+    """What the entry point group ``nudge_vdb.fixtures`` holds."""
+
+    def __call__(self, address: Address, rows: Rows, metric: Metric) -> Fixture:
+        """Create the collection that *address* names, which must not exist yet, and fill it with *rows*."""

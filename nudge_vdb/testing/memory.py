@@ -1,0 +1,135 @@
+"""A collection in memory that keeps the contract: the model the other backends are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nudge_vdb.contract import Mask, Metric, Outcome, Page, RowKey, Rows, StoredRow, Traits, Vectors, agree
+from nudge_vdb.errors import Refused
+
+
+@dataclass
+class MemoryCollection:
+    """Rows in a dictionary, in the order of their ids as text."""
+
+    metric: Metric = Metric.COSINE
+    width: int = 8
+    name: str = "memory"
+    rows: dict[str, StoredRow] = field(default_factory=dict)
+
+    @property
+    def traits(self) -> Traits:
+        """Bit for bit, except that a cosine collection rescales."""
+        rescales = self.metric is Metric.COSINE
+        tolerance = 1e-6 if rescales else 0.0
+        return Traits(f"memory:{self.name}", "memory", self.width, self.metric, rescales, tolerance)
+
+    def scan(self, cursor: str | None, limit: int) -> Page:
+        """Return the rows whose id comes after *cursor*."""
+        texts = sorted(text for text in self.rows if cursor is None or text > cursor)
+        taken = texts[:limit]
+        keys = [text.encode() for text in taken]
+        vectors = np.empty((len(keys), self.width), np.float32)
+        absent = ~self.fetch(keys, vectors)
+        return Page(keys, vectors, absent, taken[-1] if len(texts) > limit else None)
+
+    def locate(self, texts: Sequence[str]) -> list[RowKey | None]:
+        """Return the keys of the ids that exist."""
+        return [text.encode() if text in self.rows else None for text in texts]
+
+    def text_of(self, key: RowKey) -> str:
+        """Return the id."""
+        return key.decode()
+
+    def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
+        """Copy the live vectors."""
+        found = np.zeros(len(keys), bool)
+        for place, key in enumerate(keys):
+            row = self.rows.get(key.decode())
+            if row is not None and row.vector is not None:
+                out[place] = row.vector
+                found[place] = True
+        return found
+
+    def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
+        """Compare and replace, row by row."""
+        if vectors.shape != (len(keys), self.width) or not np.isfinite(vectors).all():
+            raise Refused(f"expected {len(keys)} finite vectors of {self.width} components")
+        return [self._write_one(*row) for row in zip(keys, vectors, expected, strict=True)]
+
+    def _write_one(self, key: RowKey, vector: Vectors, expected: Vectors) -> Outcome:
+        row = self.rows.get(key.decode())
+        if row is None or row.vector is None:
+            return Outcome.MISSING
+        if not agree(row.vector[None], expected[None], self.traits.tolerance)[0]:
+            return Outcome.CHANGED
+        self.rows[key.decode()] = StoredRow(self.stored(vector), row.payload, row.others)
+        return Outcome.WRITTEN
+
+    def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
+        """Compare with every row."""
+        keys = [text.encode() for text, row in self.rows.items() if row.vector is not None]
+        vectors = np.empty((len(keys), self.width), np.float32)
+        self.fetch(keys, vectors)
+        best = np.argsort(-self._scores(queries, vectors), axis=1, kind="stable")[:, :k]
+        return [[keys[place] for place in places] for places in best]
+
+    def _scores(self, queries: Vectors, vectors: Vectors) -> Vectors:
+        if self.metric is Metric.EUCLID:
+            return np.asarray(-np.linalg.norm(queries[:, None] - vectors[None], axis=2))
+        return np.asarray(queries @ vectors.T)
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def close(self) -> None:
+        """Do nothing: the rows live as long as the object."""
+
+    def stored(self, vector: Vectors) -> Vectors:
+        """Return *vector* as the collection would hold it."""
+        length = float(np.linalg.norm(vector.astype(np.float64)))
+        if self.metric is not Metric.COSINE or length == 0.0:
+            return vector.astype(np.float32)
+        return (vector.astype(np.float64) / length).astype(np.float32)
+
+
+@dataclass
+class MemoryFixture:
+    """The back door of a collection in memory."""
+
+    collection: MemoryCollection
+
+    def read(self) -> dict[str, StoredRow]:
+        """Return the rows as they are."""
+        return dict(self.collection.rows)
+
+    def insert(self, rows: Rows) -> None:
+        """Add or replace rows."""
+        for place, (name, vector, payload) in enumerate(zip(rows.ids, rows.vectors, rows.payloads, strict=True)):
+            others = {} if rows.others is None else {"other": rows.others[place].tolist()}
+            self.collection.rows[str(name)] = StoredRow(self.collection.stored(vector), payload, others)
+
+    def re_embed(self, ids: Sequence[int] | Sequence[str], vectors: Vectors) -> None:
+        """Replace vectors."""
+        for name, vector in zip(ids, vectors, strict=True):
+            row = self.collection.rows[str(name)]
+            self.collection.rows[str(name)] = StoredRow(self.collection.stored(vector), row.payload, row.others)
+
+    def delete(self, ids: Sequence[int] | Sequence[str]) -> None:
+        """Delete rows."""
+        for name in ids:
+            del self.collection.rows[str(name)]
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def memory_fixture(rows: Rows, metric: Metric = Metric.COSINE, name: str = "memory") -> MemoryFixture:
+    """Return a filled collection in memory with its back door."""
+    fixture = MemoryFixture(MemoryCollection(metric, rows.vectors.shape[1], name))
+    fixture.insert(rows)
+    return fixture
