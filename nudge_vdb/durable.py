@@ -1,0 +1,104 @@
+"""Files that are either there and whole, or not there: the one place that knows about fsync and rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nudge_vdb.errors import StateDamaged
+
+BLOCK = 1 << 20
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Make *path* hold *content*, or leave it as it was if anything dies on the way."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Make *path* hold *content* as JSON that people can read."""
+    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in *path*.
+
+    Raises:
+        StateDamaged: it is missing or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise StateDamaged(f"{path} cannot be read: {exc}; restore it from a backup of the state") from exc
+    if not isinstance(content, dict):
+        raise StateDamaged(f"{path} does not hold a JSON object; restore it from a backup of the state")
+    return content
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Make *path* a .npy file of *array*; durable when it returns."""
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Return the array in *path*, mapped, read-only.
+
+    Raises:
+        StateDamaged: it is missing or no .npy file.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise ValueError("it is empty")
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as exc:
+        raise StateDamaged(f"{path} cannot be read: {exc}; restore it from a backup of the state") from exc
+    return mapped
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add *line* to the end of *path*; durable when it returns."""
+    with path.open("ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in *folder* durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of *path*.
+
+    Raises:
+        StateDamaged: it is missing.
+    """
+    content = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                content.update(block)
+    except OSError as exc:
+        raise StateDamaged(f"{path} cannot be read: {exc}; restore it from a backup of the state") from exc
+    return content.hexdigest()

@@ -1,0 +1,143 @@
+"""Paging a collection out into files that are mapped, not held."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nudge_vdb.contract import Collection, Mask, Page, Vectors
+from nudge_vdb.durable import write_json
+from nudge_vdb.keys import KeyTable
+
+PAGE_BYTES = 8 << 20
+CHUNK_BYTES = 32 << 20
+STALE_AFTER = 6 * 3600.0
+"""Seconds after which an interrupted page-out is begun again instead of continued."""
+
+Progress = Callable[[int], None]
+"""Told how many rows are done so far."""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The n rows of a scope that hold a vector."""
+
+    keys: KeyTable
+    vectors: Vectors
+    """(n, width), float32, mapped from a private copy: it may be written to."""
+    unfit: NDArray[np.int64]
+    """Places of rows with NaN or infinity, ascending: never scored, never moved."""
+    absent: int
+    """How many rows of the scope hold no vector."""
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def chunks(self) -> Iterator[slice]:
+        """Yield consecutive slices of places, each of a bounded number of bytes."""
+        rows = max(1, CHUNK_BYTES // (4 * self.vectors.shape[1]))
+        for first in range(0, len(self), rows):
+            yield slice(first, min(first + rows, len(self)))
+
+
+@dataclass
+class _Done:
+    """How far a page-out has come."""
+
+    identity: str
+    started: float
+    rows: int = 0
+    key_bytes: int = 0
+    absent: int = 0
+    cursor: str | None = None
+    complete: bool = False
+
+
+def page_out(collection: Collection, folder: Path, progress: Progress = lambda _: None) -> Pages:
+    """Copy every vector of *collection* into *folder*, going on where an interrupted page-out stopped."""
+    done = _continued(folder, collection.traits.identity) or _begun(folder, collection.traits.identity)
+    limit = max(16, PAGE_BYTES // (4 * collection.traits.width))
+    while not done.complete:
+        page = collection.scan(done.cursor, limit)
+        _append(folder, page, done)
+        write_json(folder / "progress.json", vars(done))
+        progress(done.rows)
+    return _opened(folder, collection.traits.width, done)
+
+
+def forget(folder: Path) -> None:
+    """Remove a page-out that is no longer needed."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _begun(folder: Path, identity: str) -> _Done:
+    forget(folder)
+    folder.mkdir(parents=True)
+    for name in ("vectors.f32", "keys.bin", "lengths.i64"):
+        (folder / name).touch()
+    return _Done(identity, time.time())
+
+
+def _continued(folder: Path, identity: str) -> _Done | None:
+    """Return how far an interrupted page-out of the same collection had come, its files cut to that point."""
+    try:
+        done = _Done(**json.loads((folder / "progress.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    if done.identity != identity or done.complete or not 0 <= time.time() - done.started < STALE_AFTER:
+        return None
+    return done
+
+
+def _append(folder: Path, page: Page, done: _Done) -> None:
+    """Add *page* behind what *done* says is there; anything beyond it is the torn end of a run that died."""
+    present = ~page.absent
+    keys = [key for key, here in zip(page.keys, present, strict=True) if here]
+    vectors = np.ascontiguousarray(page.vectors[present], dtype=np.float32)
+    _put(folder / "vectors.f32", 4 * page.vectors.shape[1] * done.rows, vectors.tobytes())
+    _put(folder / "keys.bin", done.key_bytes, b"".join(keys))
+    _put(folder / "lengths.i64", 8 * done.rows, np.array([len(key) for key in keys], np.int64).tobytes())
+    done.rows += len(keys)
+    done.key_bytes += sum(map(len, keys))
+    done.absent += int(page.absent.sum())
+    done.cursor = page.next
+    done.complete = page.next is None
+
+
+def _put(path: Path, offset: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.truncate()
+        file.write(content)
+
+
+def _opened(folder: Path, width: int, done: _Done) -> Pages:
+    lengths = np.fromfile(folder / "lengths.i64", np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    content = _mapped(folder / "keys.bin", np.uint8, (done.key_bytes,))
+    vectors = _mapped(folder / "vectors.f32", np.float32, (done.rows, width))
+    pages = Pages(KeyTable(offsets, content), vectors, np.empty(0, np.int64), done.absent)
+    return Pages(pages.keys, vectors, _not_finite(pages), done.absent)
+
+
+def _mapped(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Map *path*; an empty file, which cannot be mapped, becomes an empty array."""
+    return np.empty(shape, dtype) if 0 in shape else np.memmap(path, dtype, "r+", shape=shape)
+
+
+def _not_finite(pages: Pages) -> NDArray[np.int64]:
+    found = [part.start + np.flatnonzero(~finite(pages.vectors[part])) for part in pages.chunks()]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def finite(vectors: Vectors) -> Mask:
+    """Tell which rows of *vectors* (n, width) hold neither NaN nor infinity."""
+    return np.asarray(np.isfinite(vectors).all(axis=1))
