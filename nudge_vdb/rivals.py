@@ -56,25 +56,15 @@ class Best:
         self.places = np.take_along_axis(named, kept, 1)
 
 
-def best_rows(
-    parts: Iterable[Part],
-    units: Vectors,
-    query_lengths: Floats,
-    k: int,
-    metric: Metric,
-    own: tuple[Ints, Ints] | None = None,
-) -> Best:
+def best_rows(parts: Iterable[Part], units: Vectors, query_lengths: Floats, k: int, metric: Metric) -> Best:
     """Return the *k* best rows of each query by streaming *parts* past.
 
-    *units* (nq, d) are the queries scaled to length 1, *query_lengths* (nq,) their own lengths. *own* lists pairs
-    (query, place) to leave out. Rows that are not finite take no part.
+    *units* (nq, d) are the queries scaled to length 1, *query_lengths* (nq,) their own lengths. Rows that are not
+    finite take no part.
     """
     best = Best.none(len(units), k)
     for places, vectors in parts:
-        scores = score_part(vectors, units, query_lengths, metric)
-        if own is not None:
-            _leave_out(scores, places, *own)
-        best.admit(scores, places)
+        best.admit(score_part(vectors, units, query_lengths, metric), places)
     return best
 
 
@@ -84,13 +74,6 @@ def score_part(vectors: Vectors, units: Vectors, query_lengths: Floats, metric: 
         rows, lengths = unit(vectors)
         scores = engine_score(metric, units @ rows.T, lengths.astype(np.float32), query_lengths[:, None])
     return np.where(np.isfinite(lengths), scores, -np.inf).astype(np.float32)
-
-
-def _leave_out(scores: Vectors, places: Ints, query: Ints, place: Ints) -> None:
-    """Set the pairs that fall into this part, whose *places* ascend, to −inf."""
-    at = np.searchsorted(places, place)
-    here = (at < len(places)) & (places[np.minimum(at, len(places) - 1)] == place)
-    scores[query[here], at[here]] = -np.inf
 
 
 def _top(scores: Vectors, k: int) -> Ints:

@@ -1,0 +1,78 @@
+"""Whose vector is it? The base of a live vector, told from the versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nudge_vdb.contract import Mask, RowKey, Vectors, agree
+from nudge_vdb.keys import KeyTable
+from nudge_vdb.state import State
+
+
+class Lineage:
+    """Every row that we may have moved, with each base and each tuned vector it ever had.
+
+    A live vector that equals the base or the tuned vector of some version belongs to us, and its base is that
+    version's; the newest version that knows it decides. Any other vector is its owner's: a new base.
+    """
+
+    def __init__(self, state: State) -> None:
+        begun = state.journal.begun()
+        self._tolerance = state.traits.tolerance
+        self._versions = {version.number: version.content for version in state.versions() if version.number in begun}
+
+    def keys(self) -> KeyTable:
+        """Return the keys of all rows that may not be at their base, ascending."""
+        return KeyTable.of(sorted({key for content in self._versions.values() for key in content.keys}))
+
+    def bases(self, keys: Sequence[RowKey], live: Vectors) -> tuple[Vectors, Mask]:
+        """Return the base vectors (n, width) of rows whose *live* vectors (n, width) are given, and which are ours.
+
+        A row that is not ours has its live vector as base.
+        """
+        base, ours = live.copy(), np.zeros(len(keys), bool)
+        for number in sorted(self._versions, reverse=True):
+            content = self._versions[number]
+            places = content.keys.find(keys)
+            open_rows = np.flatnonzero((places >= 0) & ~ours)
+            held = places[open_rows]
+            known = agree(live[open_rows], content.tuned[held], self._tolerance)
+            known |= agree(live[open_rows], content.base[held], self._tolerance)
+            base[open_rows[known]] = content.base[held[known]]
+            ours[open_rows[known]] = True
+        return base, ours
+
+    def targets(self, number: int, keys: Sequence[RowKey], base: Vectors) -> Vectors:
+        """Return where version *number* puts the rows with these *base* vectors.
+
+        A row whose base has changed since that version was made stays at its new base.
+        """
+        target = base.copy()
+        if number == 0:
+            return target
+        content = self._versions[number]
+        places = content.keys.find(keys)
+        rows = np.flatnonzero(places >= 0)
+        same = agree(base[rows], content.base[places[rows]], self._tolerance)
+        target[rows[same]] = content.tuned[places[rows[same]]]
+        return target
+
+    def rebased(self, number: int, keys: Sequence[RowKey], base: Vectors) -> Mask:
+        """Tell which rows had another base at the time of version *number* than *base*, their owner's since."""
+        differs = np.zeros(len(keys), bool)
+        judged = np.zeros(len(keys), bool)
+        for version in sorted(self._versions):
+            content = self._versions[version]
+            places = content.keys.find(keys)
+            rows = np.flatnonzero((places >= 0) & (~judged if version > number else True))
+            differs[rows] = ~agree(base[rows], content.base[places[rows]], self._tolerance)
+            judged[rows] = True
+        return differs
+
+    def holds(self, number: int, keys: Sequence[RowKey]) -> Mask:
+        """Tell which of *keys* version *number* holds."""
+        if number == 0:
+            return np.zeros(len(keys), bool)
+        return np.asarray(self._versions[number].keys.find(keys) >= 0)

@@ -1,0 +1,84 @@
+"""What a user may choose, with ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+
+from nudge_vdb.contract import Metric, Traits
+from nudge_vdb.errors import BadOption
+from nudge_vdb.metrics import Measure, parse_measure
+from nudge_vdb.nudge import STEPS, Floats, Method
+
+
+class Choices(TypedDict, total=False):
+    """The fields of :class:`Options`, as keyword arguments."""
+
+    metric: str
+    method: str
+    step: float | None
+    grades: bool
+    min_gain: float
+    confidence: float
+    max_queries: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to tune.
+
+    Raises:
+        BadOption: a value outside its range; the message names it and the range.
+    """
+
+    metric: str = "ndcg@10"
+    """What the plan maximises and is proven by: ndcg@K, recall@K, mrr@K or precision@K."""
+    method: str = "nudge-n"
+    step: float | None = None
+    """A fixed γ instead of the best one; in 0 … 2 for nudge-n, above 0 for nudge-m."""
+    grades: bool = False
+    """Whether grades weigh the pulls and the metric; without, every grade above 0 is 1."""
+    min_gain: float = 0.0
+    """The lower end of the interval of the gain must be above this, in the metric's units."""
+    confidence: float = 0.95
+    max_queries: int = 2000
+    """How many queries are scored, drawn at random where there are more; all of them train."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        parse_measure(self.metric)
+        if self.method not in set(Method):
+            raise BadOption(f"method {self.method!r}: expected one of {', '.join(Method)}")
+        _within("min_gain", self.min_gain, 0 <= self.min_gain < 1, "0 up to, but not, 1")
+        _within("confidence", self.confidence, 0.5 <= self.confidence < 1, "0.5 up to, but not, 1")
+        _within("max_queries", self.max_queries, self.max_queries >= 1, "1 and above")
+        _within("seed", self.seed, self.seed >= 0, "0 and above")
+        if self.step is not None:
+            farthest = 2.0 if self.method == Method.NUDGE_N else 100.0
+            _within("step", self.step, 0 < self.step <= farthest, f"above 0 up to {farthest:g} for {self.method}")
+
+    @property
+    def measure(self) -> Measure:
+        """The metric, read."""
+        return parse_measure(self.metric)
+
+    @property
+    def steps(self) -> Floats:
+        """The steps to try, the first of which is 0."""
+        return STEPS[Method(self.method)] if self.step is None else np.array([0.0, self.step])
+
+    def fit(self, traits: Traits) -> None:
+        """Refuse what makes no sense on a collection with these *traits*."""
+        if self.method == Method.NUDGE_M and (traits.rescales or traits.metric is not Metric.DOT):
+            raise BadOption(
+                f"nudge-m changes the length of vectors, and {traits.identity} compares by {traits.metric.value}, "
+                "which would undo or misread that; use --method nudge-n, or a collection that compares by inner product"
+            )
+
+
+def _within(name: str, value: object, inside: bool, expected: str) -> None:
+    if not inside:
+        raise BadOption(f"{name} {value!r}: expected {expected}")

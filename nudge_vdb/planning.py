@@ -1,0 +1,273 @@
+"""From judgements and pages to a version: which rows move, how far, and what it is worth."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nudge_vdb.contract import Collection, RowKey, Traits, Vectors
+from nudge_vdb.errors import BadJudgements, UnfitCollection
+from nudge_vdb.judgements import Judgements, binary, merged
+from nudge_vdb.keys import KeyTable
+from nudge_vdb.lineage import Lineage
+from nudge_vdb.nudge import RAYS, Floats, Ints, Method, Pulls, unit
+from nudge_vdb.options import Options
+from nudge_vdb.pages import Pages
+from nudge_vdb.rivals import Part, best_rows
+from nudge_vdb.scoring import Exam, Field, Table, score_table
+from nudge_vdb.selection import FEWEST_QUERIES
+from nudge_vdb.snapshot import Content
+
+LOCATED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The rows as planning sees them: everything of ours at its base, everything else where it is."""
+
+    pages: Pages
+    """With base vectors in place of the tuned ones that are live."""
+    place: Mapping[RowKey, int]
+    """The place in the pages of every row that is judged or was ever moved."""
+    moved: Ints
+    """Places of the rows that were ever moved, ascending."""
+    live: Vectors
+    """(len(moved), width): what those rows hold now."""
+    re_embedded: list[str]
+    """Ids of rows that were moved once and hold a vector of their owner's now."""
+
+    def live_parts(self) -> Iterator[Part]:
+        """Stream all rows as they are now."""
+        for part in self.pages.chunks():
+            vectors = np.array(self.pages.vectors[part])
+            first, last = np.searchsorted(self.moved, [part.start, part.stop])
+            vectors[self.moved[first:last] - part.start] = self.live[first:last]
+            yield np.arange(part.start, part.stop), vectors
+
+    def parts_without(self, places: Ints) -> Iterator[Part]:
+        """Stream the rows at their base, except those at *places* and those that cannot be scored."""
+        left_out = np.union1d(places, self.pages.unfit)
+        for part in self.pages.chunks():
+            first, last = np.searchsorted(left_out, [part.start, part.stop])
+            kept = np.delete(np.arange(part.start, part.stop), left_out[first:last] - part.start)
+            yield kept, self.pages.vectors[kept]
+
+
+def refuse_other_widths(traits: Traits, given: Mapping[str, Judgements]) -> None:
+    """Refuse judgements whose queries are not as wide as the collection's vectors."""
+    for name, judgements in given.items():
+        if judgements.vectors.shape[1] != traits.width:
+            raise BadJudgements(
+                f"the query vectors of the {name} have {judgements.vectors.shape[1]} components and "
+                f"{traits.identity} holds vectors of {traits.width}; embed the queries with the collection's model"
+            )
+
+
+def locate(collection: Collection, texts: Sequence[str]) -> dict[str, RowKey]:
+    """Return the keys of those of *texts* that are ids of rows."""
+    found: dict[str, RowKey] = {}
+    for first in range(0, len(texts), LOCATED_AT_ONCE):
+        some = texts[first : first + LOCATED_AT_ONCE]
+        found |= {text: key for text, key in zip(some, collection.locate(some), strict=True) if key is not None}
+    return found
+
+
+def places_of(pages: Pages, keys: Iterable[RowKey]) -> dict[RowKey, int]:
+    """Return the place in *pages* of each of *keys* that is there."""
+    asked = KeyTable.of(sorted(keys))
+    at = asked.find(pages.keys)
+    return {asked[int(which)]: int(place) for place, which in zip(np.flatnonzero(at >= 0), at[at >= 0], strict=True)}
+
+
+def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Sequence[RowKey]) -> Ground:
+    """Put every row that is ours back to its base, in the pages only, so that no plan is built on an earlier one."""
+    ours = lineage.keys()
+    place = places_of(pages, {*ours, *judged})
+    moved = np.array(sorted(place[key] for key in ours if key in place), np.int64)
+    keys, live = pages.keys.at(moved), np.array(pages.vectors[moved])
+    base, known = lineage.bases(keys, live)
+    pages.vectors[moved[known]] = base[known]
+    strangers = [collection.text_of(key) for key, mine in zip(keys, known, strict=True) if not mine]
+    return Ground(pages, place, moved, live, strangers)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Judgements matched with the rows of a collection."""
+
+    judgements: Judgements
+    """Merged; queries and rows that cannot be used left out."""
+    places: Ints
+    """(p,): the place in the pages of each pair's row."""
+    missing: list[str]
+    """Judged ids that name no row with a vector."""
+
+
+def match(judgements: Judgements, keys: Mapping[str, RowKey], ground: Ground, options: Options) -> Judged:
+    """Match *judgements* with rows, equal queries made one.
+
+    Raises:
+        BadJudgements: more than half of the judged rows are missing.
+        UnfitCollection: a judged row holds NaN, infinity or the zero vector.
+    """
+    judged = present(merged(judgements if options.grades else binary(judgements)), keys, ground.place)
+    _refuse_unfit_rows(judged, ground.pages)
+    return judged
+
+
+def present(judgements: Judgements, keys: Mapping[str, RowKey], place: Mapping[RowKey, int]) -> Judged:
+    """Return the part of *judgements* whose rows are there, and the ids of the others.
+
+    Raises:
+        BadJudgements: more than half of the judged rows are missing.
+    """
+    places = np.array([place.get(keys.get(text, b""), -1) for text in judgements.rows], np.int64)
+    missing = sorted({text for text, at in zip(judgements.rows, places, strict=True) if at < 0})
+    named = len(set(judgements.rows))
+    if 2 * len(missing) > named:
+        raise BadJudgements(
+            f"{len(missing)} of {named} judged rows are not in the collection, such as {missing[0]!r}; "
+            "do the judgements belong to this collection, and do they use its row ids?"
+        )
+    return Judged(_keep(judgements, places >= 0), places[places >= 0], missing)
+
+
+def _refuse_unfit_rows(judged: Judged, pages: Pages) -> None:
+    unfit = set(pages.unfit.tolist())
+    for text, place in zip(judged.judgements.rows, judged.places.tolist(), strict=True):
+        if place in unfit:
+            raise UnfitCollection(f"row {text!r} is judged but its vector holds NaN or infinity; embed it again")
+        if not pages.vectors[place].any():
+            raise UnfitCollection(f"row {text!r} is judged but its vector is zero; embed it again")
+
+
+def _keep(judgements: Judgements, pairs: NDArray[np.bool_]) -> Judgements:
+    """Return *judgements* with only these *pairs*, and only the queries that still have one."""
+    queries, query = np.unique(judgements.query[pairs], return_inverse=True)
+    return replace(
+        judgements,
+        query_ids=tuple(judgements.query_ids[place] for place in queries),
+        vectors=judgements.vectors[queries],
+        query=query,
+        rows=tuple(text for text, kept in zip(judgements.rows, pairs, strict=True) if kept),
+        grades=judgements.grades[pairs],
+        weights=judgements.weights[pairs],
+    )
+
+
+@dataclass(frozen=True)
+class Course:
+    """Everything that follows from the judgements, before a step is chosen."""
+
+    wanted: Ints
+    """(m,): places of the rows that a judgement names, ascending."""
+    pulls: Pulls
+    ground: Ground
+    options: Options
+    traits: Traits
+
+    def base(self, part: slice) -> Vectors:
+        """Return the raw base vectors of a slice of the wanted rows."""
+        return np.asarray(self.ground.pages.vectors[self.wanted[part]])
+
+    def table(self, exam: Exam) -> Table:
+        """Return the scores of *exam* at every step."""
+        rule, parts = self.options.measure, self.ground.parts_without(self.wanted)
+        rivals = best_rows(parts, exam.units, exam.lengths, rule.k, self.traits.metric)
+        field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, rivals.scores)
+        return score_table(field, exam, rule, self.options.steps)
+
+
+def set_course(train: Judged, others: Sequence[Judged], ground: Ground, options: Options, traits: Traits) -> Course:
+    """Work out who pulls on whom; rows of *others* that no training query wants are wanted but not pulled."""
+    wanted = np.unique(np.concatenate([judged.places for judged in (train, *others)]))
+    order = np.argsort(train.places, kind="stable")
+    units, _ = unit(train.judgements.vectors)
+    weights = train.judgements.weights * train.judgements.grades
+    pulls = Pulls(
+        units,
+        train.judgements.query[order],
+        np.searchsorted(wanted, train.places[order]),
+        weights[order],
+        len(wanted),
+    )
+    return Course(wanted, pulls, ground, options, traits)
+
+
+def some_queries(judged: Judged, queries: Ints) -> Judged:
+    """Return the part of *judged* that belongs to *queries*."""
+    pairs = np.isin(judged.judgements.query, queries)
+    return Judged(_keep(judged.judgements, pairs), judged.places[pairs], judged.missing)
+
+
+def sit_exam(course: Course, judged: Judged, queries: Ints, pull: float) -> Exam:
+    """Return the exam of some *queries* of *judged*; *pull* is 1 if they pull on the rows that answer them, else 0."""
+    taken = some_queries(judged, queries)
+    units, lengths = unit(taken.judgements.vectors)
+    grades, weights = taken.judgements.grades, taken.judgements.weights
+    rows = np.searchsorted(course.wanted, taken.places)
+    return Exam(units, lengths, taken.judgements.query, rows, grades, pull * weights * grades)
+
+
+def sample(queries: int, most: int, seed: int) -> Ints:
+    """Return the places of at most *most* queries, ascending, the same for the same *seed*."""
+    if queries <= most:
+        return np.arange(queries)
+    return np.sort(np.random.default_rng(seed).choice(queries, most, replace=False))
+
+
+def moved_rows(course: Course, step: float, seen: NDArray[np.uint64]) -> Content:
+    """Return every row that *step* moves, with its base and its tuned vector; one that stays is left out."""
+    places, bases, tuned = [np.empty(0, np.int64)], [_no_rows(course)], [_no_rows(course)]
+    for first in range(0, len(course.wanted), LOCATED_AT_ONCE):
+        part = slice(first, min(first + LOCATED_AT_ONCE, len(course.wanted)))
+        raw = course.base(part)
+        units, lengths = unit(raw)
+        rays = RAYS[Method(course.options.method)](units, course.pulls.of(part.start, part.stop), None)
+        moving = (rays.floor < 1) & (step > 0)
+        scale = np.ones_like(lengths) if course.traits.rescales else lengths
+        places.append(course.wanted[part][moving])
+        bases.append(raw[moving])
+        tuned.append((rays.at(step).astype(np.float64) * scale[:, None])[moving].astype(np.float32))
+    keys = course.ground.pages.keys.at(np.concatenate(places))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return Content(
+        KeyTable.of(keys[place] for place in order), np.concatenate(bases)[order], np.concatenate(tuned)[order], seen
+    )
+
+
+def _no_rows(course: Course) -> Vectors:
+    return np.empty((0, course.traits.width), np.float32)
+
+
+def query_digests(judgements: Judgements) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return a 64-bit digest of the id and of the vector of each query."""
+    names = [name.encode() for name in judgements.query_ids]
+    return _digests(names), _digests([vector.tobytes() for vector in judgements.vectors])
+
+
+def _digests(contents: Sequence[bytes]) -> NDArray[np.uint64]:
+    digests = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in contents)
+    return np.frombuffer(digests, np.uint64)
+
+
+def unlike(course: Course, exam: Exam, seed: int) -> str | None:
+    """Return a warning if judged pairs are no more similar than random ones, None if they are, as they should be."""
+    some = sample(len(exam.query), LOCATED_AT_ONCE, seed)
+    if len(some) < FEWEST_QUERIES:
+        return None
+    rows, _ = unit(course.ground.pages.vectors[course.wanted[exam.row[some]]])
+    queries = exam.units[exam.query[some]]
+    judged = np.einsum("ij,ij->i", queries, rows)
+    shuffled = np.einsum("ij,ij->i", queries, rows[np.random.default_rng(seed).permutation(len(rows))])
+    noise: Floats = np.sqrt((judged.var() + shuffled.var()) / len(some))
+    if judged.mean() > shuffled.mean() + 2 * noise:
+        return None
+    return (
+        f"judged pairs are no more similar ({judged.mean():.3f}) than random pairs ({shuffled.mean():.3f}): were the "
+        "queries embedded with the model of this collection?"
+    )

@@ -1,0 +1,77 @@
+"""Scoring rows where they are: what a user's own search would score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from nudge_vdb.contract import Metric
+from nudge_vdb.judgements import Judgements
+from nudge_vdb.metrics import Measure
+from nudge_vdb.nudge import Floats, Ints, unit
+from nudge_vdb.rivals import Best, Part, best_rows
+
+TIES = 32
+"""How many rows beyond the cutoff are kept, so that rows of equal score can be put in order."""
+QUERIES_AT_ONCE = 2000
+
+Texts = Callable[[Ints], Sequence[str]]
+"""The row ids at some places."""
+
+
+def scores(
+    judgements: Judgements,
+    parts: Callable[[], Iterable[Part]],
+    texts: Texts,
+    metric: Metric,
+    measures: Sequence[Measure],
+) -> Floats:
+    """Return what every query of *judgements* scores by each of *measures*, (measures, nq).
+
+    *parts* streams the rows, as often as it is called. Rows of equal score are ordered by id, descending, as
+    trec_eval does it; of more than 32 equal rows at the cutoff, any may be left out.
+    """
+    return np.concatenate(
+        [
+            _scores(
+                judgements, range(first, min(first + QUERIES_AT_ONCE, len(judgements))), parts, texts, metric, measures
+            )
+            for first in range(0, len(judgements), QUERIES_AT_ONCE)
+        ],
+        axis=1,
+    )
+
+
+def _scores(
+    judgements: Judgements,
+    queries: range,
+    parts: Callable[[], Iterable[Part]],
+    texts: Texts,
+    metric: Metric,
+    measures: Sequence[Measure],
+) -> Floats:
+    units, lengths = unit(judgements.vectors[queries.start : queries.stop])
+    depth = max(measure.k for measure in measures) + TIES
+    best = best_rows(parts(), units, lengths, depth, metric)
+    columns = []
+    for place, query in enumerate(queries):
+        ranking = ranked(best, place, texts)
+        columns.append(score_ranking(ranking, dict(judgements.relevant(query)), measures))
+    return np.array(columns).T
+
+
+def ranked(best: Best, query: int, texts: Texts) -> list[str]:
+    """Return the ids of the best rows of *query*, best first, equal scores by id descending."""
+    real = best.places[query] >= 0
+    names = texts(best.places[query][real])
+    pairs = sorted(zip(best.scores[query][real].tolist(), names, strict=True), reverse=True)
+    return [name for _, name in pairs]
+
+
+def score_ranking(ranking: Sequence[str], relevant: dict[str, float], measures: Sequence[Measure]) -> list[float]:
+    """Return the score by each of *measures* of row ids in *ranking*, best first, given *relevant* ids with grades."""
+    rank_of = {name: rank for rank, name in enumerate(ranking, start=1)}
+    ranks = np.array([rank_of.get(name, len(ranking) + 10_000) for name in relevant], np.int64)
+    grades = np.array(list(relevant.values()))
+    return [float(measure.score(ranks, grades)) for measure in measures]

@@ -1,0 +1,34 @@
+"""What a run says of itself: one flat object for machines, a table and a few sentences for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from nudge_vdb.verify import Findings
+from nudge_vdb.writeback import Tally
+
+Report = dict[str, Any]
+
+INTERNAL = ("files", "format")
+
+
+def plan_report(manifest: Mapping[str, Any], status: str, seconds: Mapping[str, float]) -> Report:
+    """Return what is known of a version before it is applied."""
+    facts = {name: value for name, value in manifest.items() if name not in INTERNAL}
+    nothing_yet = {"written": 0, "missing": 0, "changed": 0}
+    return {**facts, "status": status, **nothing_yet, "seconds": dict(seconds)}
+
+
+def move_report(tally: Tally, findings: Findings) -> Report:
+    """Return what became of the rows of a move."""
+    counts = {outcome: len(tally.skipped.get(outcome, [])) for outcome in ("missing", "changed", "refused", "unknown")}
+    return {
+        "written": tally.written,
+        "already": tally.already,
+        **counts,
+        "skipped": tally.skipped,
+        "rebased": tally.rebased,
+        "verified": asdict(findings),
+    }

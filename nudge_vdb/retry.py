@@ -1,0 +1,108 @@
+"""Patience with an engine, in one place: what is tried again, how long, and in what portions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from nudge_vdb.contract import Collection, Mask, Outcome, Page, RowKey, Traits, Vectors
+from nudge_vdb.errors import Busy, TooLarge, Unknown, Unreachable
+
+T = TypeVar("T")
+PATIENCE = 120.0
+"""Seconds after which an engine that keeps failing is given up."""
+
+_backoff = wait_random_exponential(multiplier=0.2, max=10)
+
+
+def _wait(state: RetryCallState) -> float:
+    """Wait as long as the engine asked, else exponentially with jitter."""
+    failure = state.outcome.exception() if state.outcome else None
+    asked = failure.retry_after if isinstance(failure, Busy) else None
+    return _backoff(state) if asked is None else asked
+
+
+class Patient:
+    """A collection that tries again where that makes sense.
+
+    Reads are repeated while the engine is busy or away; a request that was too large is halved. A write whose
+    answer was lost is never repeated blindly: its rows come back as unknown, for the caller to read back.
+    """
+
+    def __init__(self, inner: Collection, patience: float = PATIENCE) -> None:
+        self.inner = inner
+        self._patience = patience
+
+    @property
+    def traits(self) -> Traits:
+        """Those of the collection inside."""
+        return self.inner.traits
+
+    def scan(self, cursor: str | None, limit: int) -> Page:
+        """Scan, with smaller pages if need be."""
+        try:
+            return self._again(lambda: self.inner.scan(cursor, limit))
+        except TooLarge:
+            return self.scan(cursor, _halves(limit)[0].stop)
+
+    def locate(self, texts: Sequence[str]) -> list[RowKey | None]:
+        """Locate, in halves if need be."""
+        try:
+            return self._again(lambda: self.inner.locate(texts))
+        except TooLarge:
+            first, second = _halves(len(texts))
+            return [*self.locate(texts[first]), *self.locate(texts[second])]
+
+    def text_of(self, key: RowKey) -> str:
+        """Ask the collection inside."""
+        return self.inner.text_of(key)
+
+    def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
+        """Fetch, in halves if need be."""
+        try:
+            return self._again(lambda: self.inner.fetch(keys, out))
+        except TooLarge:
+            return np.concatenate([self.fetch(keys[part], out[part]) for part in _halves(len(keys))])
+
+    def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
+        """Write, in halves if need be; rows whose answer was lost are unknown."""
+        try:
+            return self._again(lambda: self.inner.write(keys, vectors, expected))
+        except Unknown:
+            return [Outcome.UNKNOWN] * len(keys)
+        except TooLarge:
+            halves = (self.write(keys[part], vectors[part], expected[part]) for part in _halves(len(keys)))
+            return [outcome for half in halves for outcome in half]
+
+    def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
+        """Search, in halves if need be."""
+        try:
+            return self._again(lambda: self.inner.search(queries, k))
+        except TooLarge:
+            return [row for part in _halves(len(queries)) for row in self.search(queries[part], k)]
+
+    def count(self) -> int:
+        """Count."""
+        return self._again(self.inner.count)
+
+    def close(self) -> None:
+        """Close the collection inside."""
+        self.inner.close()
+
+    def _again(self, call: Callable[[], T]) -> T:
+        transient = retry_if_exception_type((Busy, Unreachable))
+        return Retrying(retry=transient, wait=_wait, stop=stop_after_delay(self._patience), reraise=True)(call)
+
+
+def _halves(count: int) -> tuple[slice, slice]:
+    """Return the two halves of *count* things that were too large together.
+
+    Raises:
+        TooLarge: there is but one.
+    """
+    if count < 2:
+        raise TooLarge("the engine finds a single row too large; raise its limit on the size of a request")
+    return slice(0, count // 2), slice(count // 2, count)

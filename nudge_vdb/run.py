@@ -1,0 +1,264 @@
+"""A run: page out, compute, snapshot, write back, verify, report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Unpack
+
+import platformdirs
+
+from nudge_vdb.contract import Collection, agree
+from nudge_vdb.errors import BadOption, NotProven, StateConflict, UnfitCollection
+from nudge_vdb.judgements import Judgements
+from nudge_vdb.lineage import Lineage
+from nudge_vdb.options import Choices, Options
+from nudge_vdb.pages import forget, page_out
+from nudge_vdb.phases import Phases
+from nudge_vdb.planning import locate, refuse_other_widths, settle
+from nudge_vdb.proposal import Proposal, propose
+from nudge_vdb.report import Report, move_report, plan_report
+from nudge_vdb.retry import Patient
+from nudge_vdb.snapshot import Content, Version
+from nudge_vdb.state import State
+from nudge_vdb.verify import Findings, verify_live
+from nudge_vdb.writeback import Tally, move_to
+
+Folder = str | Path | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A version that is ready to be applied, with the figures that speak for it."""
+
+    collection: Collection
+    state: State
+    version: Version
+    report: Report
+    phases: Phases
+
+    @property
+    def proven(self) -> bool:
+        """Whether the gain is proven; an unproven plan is applied only by force."""
+        return bool(self.report["proven"])
+
+    @property
+    def gain(self) -> float:
+        """The expected gain of the metric over the base."""
+        return float(self.report["gain"])
+
+    @property
+    def step(self) -> float:
+        """The step γ."""
+        return float(self.report["step"])
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a move to a version."""
+
+    report: Report
+    written: int
+    """Rows that hold their new vector."""
+    missing: int
+    """Rows that are gone; none was created."""
+    changed: int
+    """Rows that hold a vector of their owner's, left alone."""
+    skipped: Mapping[str, list[str]] = field(default_factory=dict)
+    """Row ids by the outcome that kept them from being written."""
+
+
+def plan(
+    collection: Collection,
+    judgements: Judgements,
+    *,
+    state: Folder = None,
+    validation: Judgements | None = None,
+    test: Judgements | None = None,
+    phases: Phases | None = None,
+    **choices: Unpack[Choices],
+) -> Plan:
+    """Work out a version and keep it in the state, writing nothing to the database.
+
+    *validation* and *test* do not train; they are scored and reported apart. *choices* are the fields of
+    :class:`~nudge_vdb.options.Options`, such as ``metric="recall@10"``. A plan that changes nothing returns the
+    version that is live.
+
+    Raises:
+        BadInput: the judgements, the options or the collection cannot be used; the message says what to do.
+        Locked: another run holds the state.
+        EngineError: the engine cannot be reached, or refuses.
+    """
+    options, phases, collection = Options(**choices), phases or Phases(), Patient(collection)
+    apart = {name: given for name, given in (("validation", validation), ("test", test)) if given is not None}
+    options.fit(collection.traits)
+    refuse_other_widths(collection.traits, {"judgements": judgements, **apart})
+    home = open_state(collection, state)
+    with home.locked():
+        proposal = _compute(collection, home, judgements, apart, options, phases)
+        with phases("snapshot"):
+            version = _kept(home, proposal, judgements, collection)
+        forget(home.pages)
+    return _as_plan(collection, home, version, phases, proposal.facts)
+
+
+def prepared(collection: Collection, number: int | None = None, *, state: Folder = None) -> Plan:
+    """Return version *number* as a plan; without a number, the newest that was never applied.
+
+    Raises:
+        BadOption: there is no such version.
+    """
+    home = open_state(collection, state)
+    if number is not None:
+        return _as_plan(collection, home, home.version(number), Phases())
+    waiting = [each for each in home.versions() if home.status_of(each) in ("prepared", "unproven", "applying")]
+    if not waiting:
+        raise BadOption(f"{home.traits.identity} has no prepared version; make one with 'nudge-vdb plan'")
+    return _as_plan(collection, home, waiting[-1], Phases())
+
+
+def apply(plan: Plan, *, force: bool = False) -> Applied:
+    """Write the vectors of *plan* to the database, read them back, and report.
+
+    Raises:
+        NotProven: the gain is not proven, and *force* was not given.
+        StateConflict: another version has gone live since the plan was made.
+    """
+    home, number = plan.state, plan.version.number
+    with home.locked():
+        _refuse_unproven(plan, force=force)
+        _refuse_orphan(plan)
+        return _move(plan.collection, home, number, plan.phases)
+
+
+def rollback(collection: Collection, *, to: int, state: Folder = None, phases: Phases | None = None) -> Applied:
+    """Bring the collection to version *to*, 0 being the base: any version that was applied once, older or newer.
+
+    Raises:
+        BadOption: there is no such version.
+        StateConflict: it was never applied.
+    """
+    home = open_state(collection, state)
+    with home.locked():
+        if to != 0 and home.version(to).number not in home.journal.begun():
+            raise StateConflict(f"version {to} was never applied; apply it with 'nudge-vdb apply ADDRESS {to}'")
+        return _move(collection, home, to, phases or Phases())
+
+
+def verify(collection: Collection, *, state: Folder = None, phases: Phases | None = None) -> Findings:
+    """Compare every row that was ever moved with what the live version says of it; writes nothing."""
+    home, phases = open_state(collection, state), phases or Phases()
+    with phases("verify", len(Lineage(home).keys())) as step:
+        return verify_live(home.journal.live, Patient(collection), home, step)
+
+
+def history(collection: Collection, *, state: Folder = None) -> list[Report]:
+    """Return every version with its figures and its status, oldest first."""
+    home = open_state(collection, state)
+    return [
+        {**plan_report(version.manifest, home.status_of(version), {}), "live": version.number == home.journal.live}
+        for version in home.versions()
+    ]
+
+
+def open_state(collection: Collection, folder: Folder = None) -> State:
+    """Return the state of *collection* in *folder*, by default $NUDGE_VDB_STATE or a per-user folder."""
+    default = os.environ.get("NUDGE_VDB_STATE") or platformdirs.user_state_dir("nudge-vdb")
+    return State(Path(folder or default), collection.traits)
+
+
+def _compute(
+    collection: Collection,
+    home: State,
+    judgements: Judgements,
+    apart: Mapping[str, Judgements],
+    options: Options,
+    phases: Phases,
+) -> Proposal:
+    named = dict.fromkeys(text for given in (judgements, *apart.values()) for text in given.rows)
+    with phases("page out", collection.count()) as step:
+        keys = locate(collection, list(named))
+        pages = page_out(collection, home.pages, step)
+    if not len(pages):
+        raise UnfitCollection(f"{collection.traits.identity} holds no row with a vector")
+    with phases("compute"):
+        ground = settle(collection, pages, Lineage(home), list(keys.values()))
+        live = home.version(home.journal.live) if home.journal.live else None
+        return propose(collection, ground, keys, judgements, apart, options, live)
+
+
+def _kept(home: State, proposal: Proposal, judgements: Judgements, collection: Collection) -> Version:
+    """Return the live version if it holds the same already, else keep the proposal as a new one."""
+    live = home.journal.live
+    if live and home.journal.unfinished is None and _same(home.version(live).content, proposal.content, home):
+        return home.version(live)
+    traits = collection.traits
+    return home.add_version(
+        proposal.content,
+        {
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "parent": live,
+            "collection": traits.identity,
+            "engine": traits.engine,
+            "judgements": judgements.digest(),
+            **proposal.facts,
+        },
+    )
+
+
+def _same(left: Content, right: Content, home: State) -> bool:
+    tolerance = home.traits.tolerance
+    return (
+        list(left.keys) == list(right.keys)
+        and bool(agree(left.base, right.base, tolerance).all())
+        and bool(agree(left.tuned, right.tuned, tolerance).all())
+    )
+
+
+def _as_plan(
+    collection: Collection, home: State, version: Version, phases: Phases, figures: Mapping[str, Any] = {}
+) -> Plan:
+    """Return *version* as a plan; *figures* are newer than those it was kept with."""
+    report = plan_report({**version.manifest, **figures}, home.status_of(version), phases.seconds)
+    return Plan(collection, home, version, report, phases)
+
+
+def _move(collection: Collection, home: State, number: int, phases: Phases) -> Applied:
+    patient = Patient(collection)
+    rows = len(Lineage(home).keys())
+    with phases("write", rows) as step:
+        tally = move_to(number, patient, home, step)
+    with phases("verify", rows) as step:
+        findings = verify_live(number, patient, home, step)
+    return _applied(home, number, tally, findings, phases)
+
+
+def _applied(home: State, number: int, tally: Tally, findings: Findings, phases: Phases) -> Applied:
+    if findings.astray:
+        tally.skipped["unverified"] = findings.astray
+    report: Report = {"version": number, "status": "applied", "collection": home.traits.identity}
+    if number:
+        version = home.version(number)
+        report = plan_report(version.manifest, home.status_of(version), {})
+    report |= {**move_report(tally, findings), "seconds": dict(phases.seconds)}
+    return Applied(report, tally.written, report["missing"], report["changed"], tally.skipped)
+
+
+def _refuse_unproven(plan: Plan, *, force: bool) -> None:
+    if not plan.proven and not force and plan.version.number != plan.state.journal.live:
+        raise NotProven(
+            f"version {plan.version.number} is not proven ({plan.report['reason']}); nothing was written. "
+            "More judged queries help; --force applies it all the same"
+        )
+
+
+def _refuse_orphan(plan: Plan) -> None:
+    home, number, parent = plan.state, plan.version.number, plan.version.manifest["parent"]
+    if home.journal.live not in (parent, number) and home.journal.unfinished != number:
+        raise StateConflict(
+            f"version {number} was planned when version {parent} was live, and now version {home.journal.live} is; "
+            "plan again with 'nudge-vdb plan'"
+        )

@@ -1,0 +1,96 @@
+"""A version: every row that is not at base in it, with its base and its tuned vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nudge_vdb.contract import Vectors
+from nudge_vdb.durable import file_digest, read_array, read_json, sync_folder, write_array, write_json
+from nudge_vdb.errors import StateDamaged
+from nudge_vdb.keys import KeyTable
+
+FORMAT = 1
+ARRAYS = ("key_offsets", "key_bytes", "base", "tuned", "seen")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a version holds of its m rows, ordered by key."""
+
+    keys: KeyTable
+    base: Vectors
+    """(m, width), float32, as the engine held it before anything was tuned."""
+    tuned: Vectors
+    """(m, width), float32"""
+    seen: NDArray[np.uint64]
+    """Digests of the ids and the vectors of the queries it was trained on, ascending."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version on disk; its arrays are mapped when they are first asked for."""
+
+    number: int
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @cached_property
+    def content(self) -> Content:
+        """The rows; their files are checked against the manifest first."""
+        self.check()
+        arrays = {name: read_array(self.folder / f"{name}.npy") for name in ARRAYS}
+        keys = KeyTable(arrays["key_offsets"], arrays["key_bytes"])
+        return Content(keys, arrays["base"], arrays["tuned"], arrays["seen"])
+
+    def check(self) -> None:
+        """Compare every file with the digest in the manifest.
+
+        Raises:
+            StateDamaged: a file is missing or is not what was written.
+        """
+        for name, digest in self.manifest["files"].items():
+            if file_digest(self.folder / name) != digest:
+                raise StateDamaged(
+                    f"{self.folder / name} is not what was written; restore it from a backup of the state"
+                )
+
+
+def write_version(folder: Path, number: int, content: Content, facts: Mapping[str, Any]) -> Version:
+    """Make *folder* hold version *number*, durably; until its manifest is there, there is no such version."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: tuple[NDArray[Any], ...] = (
+        content.keys.offsets,
+        content.keys.content,
+        content.base,
+        content.tuned,
+        content.seen,
+    )
+    for name, array in zip(ARRAYS, arrays, strict=True):
+        write_array(folder / f"{name}.npy", array)
+    files = {f"{name}.npy": file_digest(folder / f"{name}.npy") for name in ARRAYS}
+    manifest = {"format": FORMAT, "version": number, "files": files, **facts}
+    sync_folder(folder)
+    write_json(folder / "manifest.json", manifest)
+    sync_folder(folder.parent)
+    return Version(number, folder, manifest)
+
+
+def open_version(folder: Path) -> Version:
+    """Return the version in *folder*.
+
+    Raises:
+        StateDamaged: its manifest cannot be read, or is of a newer format.
+    """
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("format") != FORMAT:
+        raise StateDamaged(
+            f"{folder} has format {manifest.get('format')!r} and this nudge-vdb reads {FORMAT}; update nudge-vdb"
+        )
+    return Version(int(manifest["version"]), folder, manifest)

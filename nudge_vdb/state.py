@@ -1,0 +1,139 @@
+"""All that is remembered of one collection: its versions, and what was done to the database."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nudge_vdb.contract import Traits
+from nudge_vdb.durable import read_json, write_json
+from nudge_vdb.errors import BadOption, Locked, StateConflict
+from nudge_vdb.journal import Journal
+from nudge_vdb.snapshot import FORMAT, Content, Version, open_version, write_version
+
+
+class State:
+    """The folder of one collection, vector field and scope, within the folder that the user named."""
+
+    def __init__(self, root: Path, traits: Traits) -> None:
+        self.traits = traits
+        self.folder = root.expanduser() / _folder_name(traits.identity)
+        if (self.folder / "collection.json").exists():
+            self._refuse_another_collection()
+
+    @property
+    def pages(self) -> Path:
+        """Where the collection is paged out to while a plan is made."""
+        return self.folder / "pages"
+
+    @cached_property
+    def journal(self) -> Journal:
+        """What was done to the database."""
+        return Journal(self.folder / "journal")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the state alone; the kernel lets go of it when the process dies.
+
+        Raises:
+            Locked: somebody else holds it; the message names them.
+            BadOption: the folder cannot be written.
+        """
+        self._make()
+        lock = FileLock(self.folder / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as exc:
+            raise Locked(f"{self._holder()} is working on {self.traits.identity}; wait until it is done") from exc
+        try:
+            self.__dict__.pop("journal", None)
+            write_json(self.folder / "holder.json", _myself())
+            yield
+        finally:
+            lock.release()
+
+    def versions(self) -> list[Version]:
+        """Return the versions, oldest first; one without a manifest was never finished and is none."""
+        manifests = self.folder.glob("versions/*/manifest.json")
+        return [open_version(path.parent) for path in sorted(manifests)]
+
+    def version(self, number: int) -> Version:
+        """Return version *number*.
+
+        Raises:
+            BadOption: there is none; the message lists those there are.
+        """
+        found = {version.number: version for version in self.versions()}
+        if number not in found:
+            known = ", ".join(map(str, found)) or "none"
+            raise BadOption(f"{self.traits.identity} has no version {number}; there are: {known}")
+        return found[number]
+
+    def add_version(self, content: Content, facts: Mapping[str, Any]) -> Version:
+        """Keep *content* as a new version, durably."""
+        number = 1 + max((version.number for version in self.versions()), default=0)
+        return write_version(self.folder / "versions" / f"{number:06}", number, content, facts)
+
+    def status_of(self, version: Version) -> str:
+        """Return prepared, unproven, applying, applied or rolled-back."""
+        number = version.number
+        if self.journal.unfinished == number:
+            return "applying"
+        if number == self.journal.live:
+            return "applied"
+        last = [(start, to) for start, to in self.journal.finished() if number in (start, to)]
+        if not last:
+            return "prepared" if version.manifest["proven"] else "unproven"
+        return "rolled-back" if last[-1][1] < number else "applied"
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / "collection.json").exists():
+                write_json(self.folder / "collection.json", self._facts())
+        except OSError as exc:
+            raise BadOption(
+                f"the state folder {self.folder} cannot be written: {exc}; name another with --state"
+            ) from exc
+
+    def _facts(self) -> dict[str, Any]:
+        traits = self.traits
+        return {"format": FORMAT, "identity": traits.identity, "width": traits.width, "metric": traits.metric.value}
+
+    def _refuse_another_collection(self) -> None:
+        known = read_json(self.folder / "collection.json")
+        for name, value in self._facts().items():
+            if known.get(name) != value:
+                raise StateConflict(
+                    f"{self.traits.identity} has {name} {value!r}, but the state in {self.folder} was made with "
+                    f"{known.get(name)!r}; if the collection was rebuilt, name a new state folder with --state"
+                )
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads((self.folder / "holder.json").read_bytes())
+            since = time.strftime("%H:%M:%S", time.localtime(holder["since"]))
+            return f"process {holder['process']} on {holder['host']} (since {since})"
+        except (OSError, ValueError, KeyError):
+            return "another run"
+
+
+def _folder_name(identity: str) -> str:
+    """Return a folder name that people recognise and that no two identities share."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", identity).strip("-")[-60:]
+    return f"{readable}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+def _myself() -> dict[str, Any]:
+    return {"process": os.getpid(), "host": socket.gethostname(), "since": round(time.time())}

@@ -1,0 +1,51 @@
+"""Reading back: does the database hold what the state says it holds?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nudge_vdb.contract import Collection, agree
+from nudge_vdb.lineage import Lineage
+from nudge_vdb.state import State
+from nudge_vdb.writeback import batches
+
+
+@dataclass
+class Findings:
+    """What the rows that were ever moved hold now."""
+
+    tuned: int = 0
+    """Rows that hold the tuned vector of the live version."""
+    base: int = 0
+    """Rows that hold their base vector, as the live version wants them to."""
+    re_embedded: list[str] = field(default_factory=list)
+    """Ids of rows that hold a vector of their owner's."""
+    missing: list[str] = field(default_factory=list)
+    """Ids of rows of the live version that are gone."""
+    astray: list[str] = field(default_factory=list)
+    """Ids of rows that hold a vector of ours, but not the one that the live version wants: write again."""
+
+
+def verify_live(number: int, collection: Collection, state: State, progress: Callable[[int], None]) -> Findings:
+    """Compare every row that was ever moved with what version *number* says of it; writes nothing."""
+    lineage, findings, done = Lineage(state), Findings(), 0
+    for keys in batches(lineage.keys(), state.traits.width):
+        live = np.zeros((len(keys), state.traits.width), np.float32)
+        found = collection.fetch(keys, live)
+        base, ours = lineage.bases(keys, live)
+        target, held = lineage.targets(number, keys, base), lineage.holds(number, keys)
+        there = agree(live, target, state.traits.tolerance) & found & ours
+        findings.tuned += int((there & held).sum())
+        findings.base += int((there & ~held).sum())
+        for names, which in (
+            (findings.re_embedded, found & ~ours),
+            (findings.missing, ~found & held),
+            (findings.astray, found & ours & ~there),
+        ):
+            names += [collection.text_of(keys[place]) for place in np.flatnonzero(which)]
+        done += len(keys)
+        progress(done)
+    return findings
