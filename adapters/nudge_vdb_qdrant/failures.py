@@ -1,0 +1,55 @@
+"""What a failure of the client means: told once, here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unreachable
+
+AWAY = (408, 502, 503, 504)
+KEY = "set QDRANT_API_KEY to a key that may read and write this collection"
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Translate the failures of a read: whatever got lost, nothing has happened."""
+    try:
+        yield
+    except (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse) as exc:
+        raise _meaning(what, exc, lost=Unreachable) from exc
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Translate the failures of a write: where the answer got lost, it may have been carried out."""
+    try:
+        yield
+    except (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse) as exc:
+        raise _meaning(what, exc, lost=Unknown) from exc
+
+
+def _meaning(what: str, failure: Exception, lost: type[EngineError]) -> EngineError:
+    if isinstance(failure, ResourceExhaustedResponse):
+        return Busy(f"{what}: Qdrant limits the rate of requests", float(failure.retry_after_s))
+    if isinstance(failure, ResponseHandlingException):
+        return lost(f"{what}: no answer from Qdrant ({failure.source}); is it running at this address?")
+    assert isinstance(failure, UnexpectedResponse)
+    return _meaning_of_status(what, failure, lost)
+
+
+def _meaning_of_status(what: str, failure: UnexpectedResponse, lost: type[EngineError]) -> EngineError:
+    said = (failure.content or b"").decode(errors="replace")[:300]
+    status = failure.status_code or 0
+    if status in (401, 403):
+        return Refused(f"{what}: Qdrant refuses access ({said}); {KEY}")
+    if status == 413 or "larger than allowed" in said or "split your request" in said:
+        return TooLarge(f"{what}: {said}")
+    if status == 429:
+        return Busy(f"{what}: {said}")
+    if status in AWAY or status >= 500:
+        return lost(f"{what}: Qdrant answers {status}: {said}")
+    return Refused(f"{what}: Qdrant answers {status}: {said}")
