@@ -4,7 +4,7 @@ from nudge_vdb.backends import connect
 from nudge_vdb.evaluate import Evaluation, evaluate
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.options import Options
-from nudge_vdb.run import Applied, Plan, apply, history, plan, prepared, rollback, verify
+from nudge_vdb.run import Applied, Plan, apply, history, plan, prepared, rollback, status, verify
 
 __all__ = [
     "Applied",
@@ -19,5 +19,6 @@ __all__ = [
     "plan",
     "prepared",
     "rollback",
+    "status",
     "verify",
 ]

@@ -1,1 +1,265 @@
+"""The command line: reads options, calls the library, prints what it says."""
 
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import nudge_vdb
+from nudge_vdb import render
+from nudge_vdb.backends import installed
+from nudge_vdb.contract import Collection
+from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, NotProven, NudgeError
+from nudge_vdb.formats import load
+from nudge_vdb.judgements import Judgements
+from nudge_vdb.render import ShownPhases
+from nudge_vdb.report import Report
+from nudge_vdb.run import Applied, Plan
+
+app = typer.Typer(
+    name="nudge-vdb",
+    help="Fine-tune the vectors of a live collection with NUDGE: proven before anything is written, undone at will.",
+    epilog="Exit status: 0 done, 2 bad input, 3 no proven gain and nothing written, 4 done but rows were skipped, "
+    "5 another run holds the lock, 6 engine unreachable or refused, 7 state damaged, 1 anything else.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Address = Annotated[str, typer.Argument(help="Such as qdrant://localhost:6333/articles?vector=title")]
+JudgementsPath = Annotated[Path, typer.Option("--judgements", help="A JSONL file, a BEIR folder or its qrels file.")]
+Splits = Annotated[list[str] | None, typer.Option("--split", help="A split of the BEIR folder; may be repeated.")]
+Validation = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split dev.")]
+Test = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split test.")]
+StateFolder = Annotated[Path | None, typer.Option("--state", help="Where versions are kept [$NUDGE_VDB_STATE].")]
+Metric = Annotated[str, typer.Option(help="ndcg@K, recall@K, mrr@K or precision@K.")]
+Method = Annotated[str, typer.Option(help="nudge-n, or nudge-m for inner product.")]
+Step = Annotated[float | None, typer.Option(help="A fixed step instead of the best one.")]
+Grades = Annotated[bool, typer.Option("--grades", help="Let grades weigh the pulls and the metric.")]
+MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
+Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
+MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Force = Annotated[bool, typer.Option("--force", help="Write even if the gain is not proven.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; the rest goes to stderr.")]
+
+
+Command = Callable[[Plan, bool, bool], None]
+
+
+def planning(command: Command) -> Callable[..., None]:
+    """Turn *command*, which takes a plan, into one that takes the options that make a plan."""
+
+    def planned(
+        address: Address,
+        judgements: JudgementsPath,
+        split: Splits = None,
+        validation: Validation = None,
+        test: Test = None,
+        state: StateFolder = None,
+        metric: Metric = "ndcg@10",
+        method: Method = "nudge-n",
+        step: Step = None,
+        grades: Grades = False,
+        min_gain: MinGain = 0.0,
+        confidence: Confidence = 0.95,
+        max_queries: MaxQueries = 2000,
+        seed: Seed = 0,
+        force: Force = False,
+        as_json: Json = False,
+    ) -> None:
+        with opened(address) as collection:
+            plan = nudge_vdb.plan(
+                collection,
+                load(judgements, split or []),
+                state=state,
+                validation=_apart(validation, "dev"),
+                test=_apart(test, "test"),
+                phases=ShownPhases(),
+                metric=metric,
+                method=method,
+                step=step,
+                grades=grades,
+                min_gain=min_gain,
+                confidence=confidence,
+                max_queries=max_queries,
+                seed=seed,
+            )
+            command(plan, force, as_json)
+
+    planned.__name__, planned.__doc__ = command.__name__, command.__doc__
+    return planned
+
+
+@app.command()
+@planning
+def tune(plan: Plan, force: bool, as_json: bool) -> None:
+    """Plan, and write the plan to the database if its gain is proven."""
+    try:
+        applied = nudge_vdb.apply(plan, force=force)
+    except NotProven:
+        show(plan.report, as_json, render.plan)
+        raise typer.Exit(NotProven.exit_status) from None
+    show({**plan.report, **applied.report}, as_json, render.plan, render.move)
+    raise typer.Exit(_exit_status(applied))
+
+
+@app.command()
+@planning
+def plan(plan: Plan, force: bool, as_json: bool) -> None:
+    """Work out a version and keep it for 'apply'; write nothing to the database."""
+    show(plan.report, as_json, render.plan)
+    raise typer.Exit(DONE if plan.proven or force else NotProven.exit_status)
+
+
+@app.command()
+def apply(
+    address: Address,
+    version: Annotated[int | None, typer.Argument(help="By default the newest that was never applied.")] = None,
+    state: StateFolder = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a prepared version to the database."""
+    with opened(address) as collection:
+        plan = nudge_vdb.prepared(collection, version, state=state, phases=ShownPhases())
+        applied = nudge_vdb.apply(plan, force=force)
+    show(applied.report, as_json, render.plan, render.move)
+    raise typer.Exit(_exit_status(applied))
+
+
+@app.command()
+def rollback(
+    address: Address,
+    to: Annotated[int, typer.Option(help="A version that was applied once; 0 is the base.")],
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the collection to another version, back or forth."""
+    with opened(address) as collection:
+        applied = nudge_vdb.rollback(collection, to=to, state=state, phases=ShownPhases())
+    show(applied.report, as_json, render.move)
+    raise typer.Exit(_exit_status(applied))
+
+
+@app.command()
+def status(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
+    """Say which version is live, and what to do next."""
+    with opened(address) as collection:
+        show(nudge_vdb.status(collection, state=state), as_json, render.status)
+
+
+@app.command()
+def history(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
+    """List the versions with their figures."""
+    with opened(address) as collection:
+        versions = nudge_vdb.history(collection, state=state)
+        show({"collection": collection.traits.identity, "versions": versions}, as_json, render.history)
+
+
+@app.command()
+def verify(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
+    """Compare the database with the state: which rows hold what they should?"""
+    with opened(address) as collection:
+        findings = nudge_vdb.verify(collection, state=state, phases=ShownPhases())
+    show(asdict(findings), as_json, render.findings)
+    raise typer.Exit(DONE if findings.clean else ROWS_SKIPPED)
+
+
+@app.command()
+def evaluate(
+    address: Address,
+    judgements: JudgementsPath,
+    split: Splits = None,
+    metric: Annotated[str, typer.Option(help="One or more, separated by commas.")] = "ndcg@10",
+    grades: Grades = False,
+    state: StateFolder = None,  # noqa: ARG001 - every verb takes it
+    as_json: Json = False,
+) -> None:
+    """Score the live vectors on judgements."""
+    with opened(address) as collection:
+        found = nudge_vdb.evaluate(
+            collection, load(judgements, split or []), metric=metric, grades=grades, phases=ShownPhases()
+        )
+    show({"metric": metric, "score": next(iter(found.scores.values())), **asdict(found)}, as_json, render.evaluation)
+
+
+@app.command()
+def backends(as_json: Json = False) -> None:
+    """List the backends that are installed."""
+    show({"backends": installed()}, as_json, render.backends)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path | None, typer.Option(help="Where to work; by default a folder that is removed.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tune a small collection in each embedded engine, prove that nothing else changed, and undo it."""
+    from nudge_vdb.demo import run_demo
+
+    report = run_demo(folder, ShownPhases)
+    show(report, as_json, render.demo)
+    raise typer.Exit(DONE if report["passed"] else NudgeError.exit_status)
+
+
+@contextmanager
+def opened(address: str) -> Iterator[Collection]:
+    """Open the collection, and close it whatever happens."""
+    collection = nudge_vdb.connect(address)
+    try:
+        yield collection
+    finally:
+        collection.close()
+
+
+def show(report: Report, as_json: bool, *pictures: Callable[[Report, Console], None]) -> None:
+    """Print *report* on stdout: as one JSON object, or as *pictures* for people."""
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False))
+        return
+    console = Console()
+    for picture in pictures:
+        picture(report, console)
+
+
+def main() -> None:
+    """Run the command line and exit with the status that the outcome calls for."""
+    try:
+        sys.exit(app(standalone_mode=False) or DONE)
+    except NudgeError as exc:
+        _fail(type(exc).__name__, str(exc), exc.exit_status)
+    except typer.TyperException as exc:
+        _fail("BadUsage", f"{exc}; see 'nudge-vdb --help'", BadInput.exit_status)
+    except typer.Abort:
+        _fail("Interrupted", "interrupted; 'nudge-vdb status ADDRESS' says where it stopped", NudgeError.exit_status)
+
+
+def _fail(name: str, message: str, status: int) -> None:
+    """Say what went wrong on stderr, or as JSON on stdout, and exit."""
+    if "--json" in sys.argv:
+        print(json.dumps({"error": name, "message": message, "status": status}, ensure_ascii=False))
+    else:
+        Console(stderr=True, highlight=False).print(f"[bold red]{name}[/]: ", end="")
+        print(message, file=sys.stderr)
+    sys.exit(status)
+
+
+def _exit_status(applied: Applied) -> int:
+    return ROWS_SKIPPED if any(applied.skipped.values()) else DONE
+
+
+def _apart(path: Path | None, split: str) -> Judgements | None:
+    """Read judgements to score apart; of a BEIR folder, *split*."""
+    if path is None:
+        return None
+    return load(path, [split] if path.is_dir() else [])

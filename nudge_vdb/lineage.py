@@ -18,8 +18,9 @@ class Lineage:
     version's; the newest version that knows it decides. Any other vector is its owner's: a new base.
     """
 
-    def __init__(self, state: State) -> None:
-        begun = state.journal.begun()
+    def __init__(self, state: State, towards: int = 0) -> None:
+        """Take in every version that some row may hold, and the one that the collection is to be moved to."""
+        begun = {*state.journal.begun(), towards}
         self._tolerance = state.traits.tolerance
         self._versions = {version.number: version.content for version in state.versions() if version.number in begun}
 

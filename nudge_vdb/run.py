@@ -105,19 +105,21 @@ def plan(
     return _as_plan(collection, home, version, phases, proposal.facts)
 
 
-def prepared(collection: Collection, number: int | None = None, *, state: Folder = None) -> Plan:
+def prepared(
+    collection: Collection, number: int | None = None, *, state: Folder = None, phases: Phases | None = None
+) -> Plan:
     """Return version *number* as a plan; without a number, the newest that was never applied.
 
     Raises:
         BadOption: there is no such version.
     """
-    home = open_state(collection, state)
+    home, phases = open_state(collection, state), phases or Phases()
     if number is not None:
-        return _as_plan(collection, home, home.version(number), Phases())
+        return _as_plan(collection, home, home.version(number), phases)
     waiting = [each for each in home.versions() if home.status_of(each) in ("prepared", "unproven", "applying")]
     if not waiting:
         raise BadOption(f"{home.traits.identity} has no prepared version; make one with 'nudge-vdb plan'")
-    return _as_plan(collection, home, waiting[-1], Phases())
+    return _as_plan(collection, home, waiting[-1], phases)
 
 
 def apply(plan: Plan, *, force: bool = False) -> Applied:
@@ -162,6 +164,22 @@ def history(collection: Collection, *, state: Folder = None) -> list[Report]:
         {**plan_report(version.manifest, home.status_of(version), {}), "live": version.number == home.journal.live}
         for version in home.versions()
     ]
+
+
+def status(collection: Collection, *, state: Folder = None) -> Report:
+    """Return which version is live, which are waiting, whether a write was interrupted, and what to do next."""
+    home = open_state(collection, state)
+    waiting = [each.number for each in home.versions() if home.status_of(each) in ("prepared", "unproven")]
+    live, unfinished = home.journal.live, home.journal.unfinished
+    return {
+        "collection": home.traits.identity,
+        "engine": home.traits.engine,
+        "state": str(home.folder),
+        "live": live,
+        "unfinished": unfinished,
+        "prepared": waiting,
+        "message": _situation(live, unfinished, waiting),
+    }
 
 
 def open_state(collection: Collection, folder: Folder = None) -> State:
@@ -218,6 +236,19 @@ def _same(left: Content, right: Content, home: State) -> bool:
     )
 
 
+def _situation(live: int, unfinished: int | None, waiting: list[int]) -> str:
+    if unfinished is not None:
+        finish = f"apply ADDRESS {unfinished}" if unfinished > live else f"rollback ADDRESS --to {unfinished}"
+        return (
+            f"a write towards version {unfinished} was interrupted; finish it with 'nudge-vdb {finish}', "
+            f"or undo it with 'nudge-vdb rollback ADDRESS --to {live}'"
+        )
+    held = f"version {live} is live" if live else "the collection is at its base"
+    if not waiting:
+        return held
+    return f"{held}; version {waiting[-1]} waits for 'nudge-vdb apply ADDRESS {waiting[-1]}'"
+
+
 def _as_plan(
     collection: Collection, home: State, version: Version, phases: Phases, figures: Mapping[str, Any] = {}
 ) -> Plan:
@@ -228,7 +259,7 @@ def _as_plan(
 
 def _move(collection: Collection, home: State, number: int, phases: Phases) -> Applied:
     patient = Patient(collection)
-    rows = len(Lineage(home).keys())
+    rows = len(Lineage(home, number).keys())
     with phases("write", rows) as step:
         tally = move_to(number, patient, home, step)
     with phases("verify", rows) as step:

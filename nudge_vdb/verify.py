@@ -28,6 +28,11 @@ class Findings:
     astray: list[str] = field(default_factory=list)
     """Ids of rows that hold a vector of ours, but not the one that the live version wants: write again."""
 
+    @property
+    def clean(self) -> bool:
+        """Whether every row holds what the live version says."""
+        return not (self.re_embedded or self.missing or self.astray)
+
 
 def verify_live(number: int, collection: Collection, state: State, progress: Callable[[int], None]) -> Findings:
     """Compare every row that was ever moved with what version *number* says of it; writes nothing."""

@@ -52,7 +52,7 @@ def move_to(number: int, collection: Collection, state: State, progress: Callabl
     """
     start = state.journal.live
     state.journal.add("begin", **{"to": number, "from": start})
-    lineage, tally = Lineage(state), Tally()
+    lineage, tally = Lineage(state, number), Tally()
     done = 0
     for keys in batches(lineage.keys(), state.traits.width):
         batch = _move(collection, lineage, keys, (start, number))

@@ -1,0 +1,31 @@
+# Everything runs in .venv, which is made when it is first needed. PYTHON=python3.13 make test uses another Python.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-fast check bench clean
+
+demo: .venv/installed
+	$(BIN)/nudge-vdb demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest tests integration
+
+test-fast: .venv/installed
+	$(BIN)/python -m pytest tests
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.quality
+
+clean:
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]' --group dev
+	touch $@

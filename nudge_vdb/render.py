@@ -1,0 +1,159 @@
+"""Reports as people read them: tables and sentences on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from nudge_vdb.phases import Phases, Step
+from nudge_vdb.report import Report
+
+SHOWN_IDS = 5
+"""How many row ids of a kind are named; --json names all."""
+
+
+class ShownPhases(Phases):
+    """Shows every phase as a bar on stderr."""
+
+    @contextmanager
+    def shown(self, name: str, total: int | None) -> Iterator[Step]:
+        """Show the phase while it lasts."""
+        columns = (SpinnerColumn(), TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+            task = progress.add_task(name, total=total)
+            yield lambda done: progress.update(task, completed=done)
+            known = total if total is not None else 1
+            progress.update(task, total=known, completed=known)
+
+
+def plan(report: Report, console: Console) -> None:
+    """Show what a plan is worth."""
+    table = Table("queries", "", "before", "after", "gain", title=_title(report), title_justify="left")
+    interval = f"{report['gain']:+.4f}  [{report['gain_low']:+.4f}, {report['gain_high']:+.4f}]"
+    table.add_row("judged", str(report["queries"]), _score(report["before"]), _score(report["after"]), interval)
+    for name in ("validation", "test"):
+        if name in report:
+            _add_scores(table, name, report[name]["queries"], report[name]["before"], report[name]["after"])
+    _add_scores(table, "of rows nobody judged", report["queries"], report["cold_before"], report["cold_after"])
+    console.print(table)
+    _say(console, f"{'Proven' if report['proven'] else 'Not proven'}: {report['reason']}.")
+    for note in [*report["warnings"], *_plan_notes(report)]:
+        _say(console, f"• {note}")
+
+
+def _say(console: Console, text: str) -> None:
+    """Print *text* as it is: row ids and messages may hold what looks like markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _title(report: Report) -> str:
+    return f"version {report['version']}, {report['method']} at step {report['step']:g}, {report['metric']}"
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _add_scores(table: Table, name: str, queries: int, before: float, after: float) -> None:
+    table.add_row(name, str(queries), _score(before), _score(after), f"{after - before:+.4f}")
+
+
+def _plan_notes(report: Report) -> Iterator[str]:
+    yield f"{report['moved']:,} of {report['rows']:,} rows move"
+    if report["judged_missing"]:
+        yield f"{_rows(report['judged_missing'])} judged but not in the collection"
+    if report["rows_not_finite"]:
+        yield f"{_rows(report['rows_not_finite'])} NaN or infinity and left out"
+    if report["re_embedded"]:
+        yield f"{_rows(report['re_embedded'])} re-embedded by the owner: a new base"
+    if report["status"] in ("prepared", "unproven"):
+        yield "nothing was written to the database"
+
+
+def move(report: Report, console: Console) -> None:
+    """Show what became of the rows."""
+    _say(
+        console,
+        f"Version {report['version']} is live: {report['written']:,} rows written, {report['already']:,} were there "
+        f"already, {report['verified']['tuned'] + report['verified']['base']:,} read back and right.",
+    )
+    for outcome, texts in report["skipped"].items():
+        _say(console, f"• skipped, {outcome}: {_rows(texts)}")
+    if report["rebased"]:
+        _say(console, f"• kept at the vector of their owner: {_rows(report['rebased'])}")
+    if report["version"]:
+        _say(console, "Undo with: nudge-vdb rollback ADDRESS --to 0")
+
+
+def _rows(texts: list[str]) -> str:
+    shown = ", ".join(texts[:SHOWN_IDS])
+    rest = f" and {len(texts) - SHOWN_IDS:,} more" if len(texts) > SHOWN_IDS else ""
+    return f"{len(texts):,} row{'' if len(texts) == 1 else 's'} ({shown}{rest})"
+
+
+def status(report: Report, console: Console) -> None:
+    """Show where the collection stands."""
+    _say(console, f"{report['collection']} ({report['engine']})")
+    _say(console, f"{report['message']}.")
+
+
+def history(report: Report, console: Console) -> None:
+    """Show the versions."""
+    table = Table("version", "made", "status", "metric", "before", "after", "moved", title=report["collection"])
+    for version in report["versions"]:
+        mark = " (live)" if version["live"] else ""
+        table.add_row(
+            str(version["version"]),
+            version["created"],
+            version["status"] + mark,
+            version["metric"],
+            _score(version["before"]),
+            _score(version["after"]),
+            f"{version['moved']:,}",
+        )
+    console.print(table)
+
+
+def findings(report: Report, console: Console) -> None:
+    """Show what the rows hold."""
+    for name in ("tuned", "base"):
+        _say(console, f"{report[name]:,} rows hold their {name} vector, as they should")
+    for name in ("re_embedded", "missing", "astray"):
+        if report[name]:
+            _say(console, f"• {name.replace('_', '-')}: {_rows(report[name])}")
+
+
+def evaluation(report: Report, console: Console) -> None:
+    """Show the scores."""
+    for name, score in report["scores"].items():
+        _say(console, f"{name} {score:.4f}")
+    _say(console, f"over {report['queries']:,} queries and {report['rows']:,} rows")
+    if report["missing"]:
+        _say(console, f"• judged but not in the collection: {_rows(report['missing'])}")
+
+
+def backends(report: Report, console: Console) -> None:
+    """Show the backends."""
+    for backend in report["backends"]:
+        state = "ready" if backend["usable"] else backend["reason"]
+        _say(console, f"{backend['backend']} ({backend['package']}): {state}")
+
+
+def demo(report: Report, console: Console) -> None:
+    """Show what the demo proved."""
+    for engine in report["engines"]:
+        table = Table("held-out test queries", "before", "after", "gain", title=engine["engine"], title_justify="left")
+        for name, before in engine["before"].items():
+            after = engine["after"][name]
+            table.add_row(name, _score(before), _score(after), f"{(after - before) / before:+.0%}")
+        console.print(table)
+        for proof, held in engine["proofs"].items():
+            _say(console, f"{'✓' if held else '✗'} {proof}")
+        for warning in engine["warnings"]:
+            _say(console, f"• {warning}")
+        _say(console, "")
+    _say(console, "Everything held." if report["passed"] else "NOT EVERYTHING HELD: see ✗ above.")
