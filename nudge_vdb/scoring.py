@@ -134,10 +134,10 @@ def _best_of_all(moving: Floats, rivals: Vectors, k: int) -> Floats:
 
 
 def _ranks(own: Floats, crowd: Floats) -> NDArray[np.int64]:
-    """Return the ranks (R, steps) of the rows that answer; a tie with another row counts against them."""
+    """Return the ranks (R, steps) of the rows that answer; a tie with a row that does not counts against them."""
     above = (crowd[None] >= own[:, None]).sum(axis=1)
-    among = (own[None] > own[:, None]).sum(axis=1)
-    return np.asarray(1 + above + among)
+    order = np.argsort(-own, axis=0, kind="stable")
+    return np.asarray(1 + above + np.argsort(order, axis=0))
 
 
 def _trace(field: Field, exam: Exam, k: int, steps: Floats) -> tuple[_Traces, _Traces]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nudge_vdb.nudge import Floats
+from nudge_vdb.scoring import Exam, Field, score_table
 
+AUTHORS_STEPS = np.round(np.arange(25) * 0.02, 2)
 FOLDS = 10
 SPLITS = 20
 RESAMPLES = 2000
@@ -40,6 +43,26 @@ def choose(table: Floats) -> int:
     Ties, to rounding, go to the smaller step.
     """
     return int(np.argmax(np.round(table.mean(axis=1), 12)))
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The authors' measure: the share of min(k, R) answers that stand among the first k."""
+
+    k: int
+
+    def score(self, ranks: NDArray[np.int64], grades: Floats) -> Floats:
+        """Return the score of each column of *ranks* (R, …)."""
+        return np.asarray((ranks <= self.k).sum(axis=0) / min(self.k, len(grades)))
+
+
+def authors_step(field: Field, validation: Exam, k: int) -> float:
+    """Return the step that the authors' code chooses, to compare with: the most accurate on *validation* queries.
+
+    Steps are 0, .02 … .48 and ties go to the smaller. Source: ``NUDGEN.finetune_embeddings`` of nudge-ft 0.1.2.
+    """
+    table = score_table(field, validation, Accuracy(k), AUTHORS_STEPS)
+    return float(AUTHORS_STEPS[choose(table.warm)])
 
 
 def cross_fitted(table: Floats, seed: int) -> Floats:

@@ -1,0 +1,159 @@
+"""The table of scores against brute force: every row rebuilt for every query and every step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nudge_vdb import scoring
+from nudge_vdb.contract import Metric
+from nudge_vdb.metrics import Measure
+from nudge_vdb.nudge import RAYS, STEPS, Method, Pulls, unit
+from nudge_vdb.rivals import best_rows
+from nudge_vdb.scoring import Exam, Field, score_table
+
+WAYS = [*((Method.NUDGE_N, metric) for metric in Metric), (Method.NUDGE_M, Metric.DOT)]
+STEPS_TRIED = STEPS[Method.NUDGE_N][::10]
+
+
+@dataclass
+class Problem:
+    """Queries that pull on some rows, and rows that nobody wants."""
+
+    queries: np.ndarray
+    wanted: np.ndarray
+    rivals: np.ndarray
+    query: np.ndarray
+    row: np.ndarray
+    weight: np.ndarray
+    grade: np.ndarray
+    metric: Metric
+    method: Method
+
+    def table(self, rule):
+        units, lengths = unit(self.queries)
+        by_row = np.argsort(self.row, kind="stable")
+        pulls = Pulls(units, self.query[by_row], self.row[by_row], self.weight[by_row], len(self.wanted))
+        exam = Exam(units, lengths, self.query, self.row, self.grade, self.weight)
+        parts = [(np.arange(len(self.rivals)), self.rivals)] if len(self.rivals) else []
+        rivals = best_rows(parts, units, lengths, rule.k, self.metric).scores
+        field = Field(self.method, self.metric, pulls, lambda part: self.wanted[part], rivals)
+        return score_table(field, exam, rule, STEPS_TRIED)
+
+    def brute_force(self, rule, cold):
+        """Return the table; NaN where rows are so near to a tie that rounding may put them either way."""
+        units, _ = unit(self.queries)
+        rows, lengths = unit(self.wanted)
+        table = np.empty((len(STEPS_TRIED), len(self.queries)))
+        for query in range(len(self.queries)):
+            own = self.row[self.query == query]
+            weight = np.where(self.query == query, 0.0, self.weight)
+            pulls = np.zeros_like(self.wanted, dtype=np.float64)
+            np.add.at(pulls, self.row, weight[:, None] * units[self.query])
+            for place, step in enumerate(STEPS_TRIED):
+                moved = RAYS[self.method](rows, pulls, None).at(step)
+                if cold:
+                    moved[own] = rows[own]
+                scores = self.engine_scores(query, np.concatenate([moved * lengths[:, None], self.rivals]))
+                ranks = np.array([1 + (scores > scores[row]).sum() for row in own])
+                near = max((np.abs(scores - scores[row]) < 1e-5).sum() for row in own)
+                table[place, query] = rule.score(ranks, self.grade[self.query == query]) if near == 1 else np.nan
+        return table
+
+    def engine_scores(self, query, rows):
+        wide, one = rows.astype(np.float64), self.queries[query].astype(np.float64)
+        if self.metric is Metric.EUCLID:
+            return -np.linalg.norm(wide - one, axis=1)
+        scores = wide @ one
+        return scores / np.linalg.norm(wide, axis=1) if self.metric is Metric.COSINE else scores
+
+
+def random_problem(seed: int, method: Method, metric: Metric) -> Problem:
+    """Rows around a few centres, so that moves change ranks; lengths other than 1; several judgements per row."""
+    rng = np.random.default_rng(seed)
+    queries, wanted, rivals, width = 12, 30, int(rng.integers(0, 60)), 6
+    centres = rng.normal(size=(5, width))
+    rows = centres[rng.integers(0, 5, wanted + rivals)] + 0.4 * rng.normal(size=(wanted + rivals, width))
+    rows = (rows * rng.uniform(0.5, 2, (len(rows), 1))).astype(np.float32)
+    asked = (centres[rng.integers(0, 5, queries)] + 0.4 * rng.normal(size=(queries, width))).astype(np.float32)
+    pairs = sorted({(q, int(r)) for q in range(queries) for r in rng.integers(0, wanted, rng.integers(1, 5))})
+    query, row = np.array(pairs).T
+    weight, grade = rng.integers(1, 4, len(pairs)) * 1.0, rng.integers(1, 4, len(pairs)) * 1.0
+    return Problem(asked, rows[:wanted], rows[wanted:], query, row, weight, grade, metric, method)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 100_000),
+    way=st.sampled_from(WAYS),
+    rule=st.sampled_from([Measure("ndcg", 10), Measure("ndcg", 3), Measure("recall", 5), Measure("mrr", 1)]),
+)
+def test_leaving_a_query_out_equals_training_without_it(seed, way, rule):
+    problem = random_problem(seed, *way)
+    table = problem.table(rule)
+    for found, cold in ((table.warm, False), (table.cold, True)):
+        expected = problem.brute_force(rule, cold)
+        clear = ~np.isnan(expected)
+        assert clear.mean() > 0.5
+        np.testing.assert_allclose(found[clear], expected[clear], atol=1e-9)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_size_of_the_parts_changes_nothing(way, monkeypatch):
+    problem, rule = random_problem(7, *way), Measure("ndcg", 10)
+    whole = problem.table(rule)
+    monkeypatch.setattr(scoring, "_parts", lambda rows, queries: (slice(at, at + 1) for at in range(rows)))
+    monkeypatch.setattr(scoring, "PAIRS_AT_ONCE", 2)
+    parts = problem.table(rule)
+    np.testing.assert_allclose(parts.warm, whole.warm, atol=1e-12)
+    np.testing.assert_allclose(parts.cold, whole.cold, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 100_000), way=st.sampled_from(WAYS))
+def test_pruning_never_changes_the_answer(seed, way):
+    problem, rule = random_problem(seed, *way), Measure("ndcg", 2)
+    pruned = problem.table(rule)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring._Pool, "_reaches", lambda self, high, query: high > -np.inf)
+        whole = problem.table(rule)
+    assert (pruned.warm == whole.warm).all()
+    assert (pruned.cold == whole.cold).all()
+
+
+def test_pruning_leaves_most_pairs_unlooked_at(monkeypatch):
+    """Else the test above would show nothing."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(4000, 24)).astype(np.float32)
+    queries = rows[:50] + 0.3 * rng.normal(size=(50, 24)).astype(np.float32)
+    row = rng.integers(0, 2000, 2000)
+    query = np.sort(np.arange(2000) % 50)
+    ones = np.ones(2000)
+    problem = Problem(queries, rows[:2000], rows[2000:], query, row, ones, ones, Metric.COSINE, Method.NUDGE_N)
+    looked_at = []
+    whole = scoring._Pool.contenders
+    monkeypatch.setattr(scoring._Pool, "contenders", recorded(whole, looked_at))
+    problem.table(Measure("ndcg", 10))
+    assert 0 < looked_at[0] < 0.5 * 50 * 2000
+
+
+def recorded(method, counts):
+    def call(pool):
+        found = method(pool)
+        counts.append(len(found.query))
+        return found
+
+    return call
+
+
+def test_the_first_row_of_the_table_is_the_base():
+    problem, rule = random_problem(11, Method.NUDGE_N, Metric.COSINE), Measure("ndcg", 10)
+    table = problem.table(rule)
+    assert (table.warm[0] == table.cold[0]).all()
+
+
+def test_rows_that_tie_take_places_one_behind_the_other():
+    own, crowd = np.array([[0.5], [0.9], [0.5]]), np.array([[0.5], [0.1]])
+    assert scoring._ranks(own, crowd).tolist() == [[3], [1], [4]]
