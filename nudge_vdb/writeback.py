@@ -94,13 +94,14 @@ def _write_once(
     found = collection.fetch(keys, live)
     base, ours = lineage.bases(keys, live)
     target = lineage.targets(versions[1], keys, base)
-    concerned = lineage.holds(versions[0], keys) | lineage.holds(versions[1], keys)
+    left, wanted = lineage.holds(versions[0], keys), lineage.holds(versions[1], keys)
     there = found & ours & agree(live, target, collection.traits.tolerance)
     due = np.flatnonzero(found & ours & ~there)
+    owners = (found & ~ours & left & ~wanted) | (found & ours & lineage.rebased(versions[1], keys, base))
     tally.already += int(there.sum())
-    tally.rebased += _texts(collection, keys, found & ours & lineage.rebased(versions[1], keys, base))
-    tally.skip(Outcome.MISSING, _texts(collection, keys, ~found & concerned))
-    tally.skip(Outcome.CHANGED, _texts(collection, keys, found & ~ours & concerned))
+    tally.rebased += _texts(collection, keys, owners)
+    tally.skip(Outcome.MISSING, _texts(collection, keys, ~found & (left | wanted)))
+    tally.skip(Outcome.CHANGED, _texts(collection, keys, found & ~ours & wanted))
     return _send(collection, [keys[place] for place in due], target[due], live[due], tally)
 
 

@@ -1,0 +1,468 @@
+"""The life of a collection: plan, apply, tune again, roll back, and what others do meanwhile."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import nudge_vdb
+from nudge_vdb.contract import Metric, agree
+from nudge_vdb.errors import (
+    BadJudgements,
+    BadOption,
+    Locked,
+    NotProven,
+    StateConflict,
+    UnfitCollection,
+    Unknown,
+)
+from nudge_vdb.judgements import Judgements
+from nudge_vdb.run import open_state
+from nudge_vdb.testing import Faulty
+
+
+def tune(world, tmp_path, judgements=None, **choices):
+    plan = nudge_vdb.plan(world.collection, judgements or world.train, state=tmp_path, **choices)
+    return plan, nudge_vdb.apply(plan)
+
+
+def same(left, right, tolerance=1e-6):
+    return left.keys() == right.keys() and all(
+        agree(left[text][None], right[text][None], tolerance)[0] for text in left
+    )
+
+
+def noise_judgements(world, seed=0, queries=60):
+    """Judgements that carry no signal: rows drawn independently for each query."""
+    rng = np.random.default_rng(seed)
+    texts = sorted(world.fixture.read())
+    vectors = rng.normal(size=(queries, world.collection.width))
+    return Judgements.from_arrays(vectors, [[texts[rng.integers(0, len(texts))]] for _ in range(queries)])
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_a_proven_plan_moves_the_judged_rows_and_nothing_else(worlds, metric, tmp_path):
+    world = worlds(metric)
+    before = world.fixture.read()
+    plan, applied = tune(world, tmp_path, test=world.test)
+    assert plan.proven
+    assert plan.gain > 0.05
+    assert applied.written == plan.report["moved"] == 80
+    after = world.fixture.read()
+    for text, row in before.items():
+        assert after[text].payload == row.payload
+        assert after[text].others == row.others
+        length, new_length = np.linalg.norm(row.vector), np.linalg.norm(after[text].vector)
+        assert new_length == pytest.approx(length, rel=1e-5)
+    moved = {text for text in before if (after[text].vector != before[text].vector).any()}
+    assert moved == set(world.train.rows)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_what_the_plan_foretells_is_what_evaluate_measures_afterwards(worlds, metric, tmp_path):
+    world = worlds(metric)
+    before = nudge_vdb.evaluate(world.collection, world.test).scores["ndcg@10"]
+    plan, _ = tune(world, tmp_path, test=world.test)
+    after = nudge_vdb.evaluate(world.collection, world.test).scores["ndcg@10"]
+    assert plan.report["test"]["before"] == pytest.approx(before, abs=1e-9)
+    assert plan.report["test"]["after"] == pytest.approx(after, abs=1e-9)
+    assert after > before + 0.05
+
+
+def test_a_plan_writes_nothing(world, tmp_path):
+    before = world.vectors()
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert plan.report["status"] == "prepared"
+    assert same(before, world.vectors(), 0.0)
+
+
+def test_an_unproven_plan_is_applied_only_by_force(world, tmp_path):
+    before = world.vectors()
+    plan = nudge_vdb.plan(world.collection, noise_judgements(world), state=tmp_path, step=0.5)
+    assert not plan.proven
+    assert plan.report["status"] == "unproven"
+    with pytest.raises(NotProven, match="force"):
+        nudge_vdb.apply(plan)
+    assert same(before, world.vectors(), 0.0)
+    assert nudge_vdb.apply(plan, force=True).written > 0
+    assert not same(before, world.vectors())
+
+
+def test_a_gain_below_the_one_asked_for_is_not_proven(world, tmp_path):
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, min_gain=0.9)
+    assert not plan.proven
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_rolling_back_to_0_brings_every_vector_back(worlds, metric, tmp_path):
+    world = worlds(metric)
+    before = world.vectors()
+    tune(world, tmp_path)
+    undone = nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert undone.written == 80
+    assert same(before, world.vectors(), world.collection.traits.tolerance)
+
+
+def test_a_second_run_with_the_same_judgements_finds_nothing_to_do(world, tmp_path):
+    tune(world, tmp_path)
+    counted = Faulty(world.collection)
+    plan = nudge_vdb.plan(counted, world.train, state=tmp_path)
+    assert plan.version.number == 1
+    assert plan.report["status"] == "applied"
+    assert nudge_vdb.apply(plan).written == 0
+    assert counted.calls["write"] == 0
+    assert len(nudge_vdb.history(world.collection, state=tmp_path)) == 1
+
+
+def test_tuning_again_starts_from_the_base(worlds, tmp_path):
+    """The second version is the same whether or not a first one was live when it was made."""
+    again, fresh = worlds(Metric.DOT), worlds(Metric.DOT)
+    tune(again, tmp_path / "again", again.fewer)
+    tune(again, tmp_path / "again")
+    tune(fresh, tmp_path / "fresh")
+    assert same(again.vectors(), fresh.vectors(), 0.0)
+
+
+def test_a_row_that_lost_its_judgements_returns_to_its_base(world, tmp_path):
+    before = world.vectors()
+    tune(world, tmp_path)
+    half = Judgements.from_arrays(
+        world.train.vectors[:120], [[text] for text in world.train.rows[:120]], world.train.query_ids[:120]
+    )
+    plan, applied = tune(world, tmp_path, half)
+    returned = set(world.train.rows) - set(half.rows)
+    assert plan.report["moved"] == 40
+    assert applied.written == 80
+    now = world.vectors()
+    assert same({text: before[text] for text in returned}, {text: now[text] for text in returned})
+
+
+def test_any_version_can_be_reached_from_any_other(worlds, tmp_path):
+    world = worlds(Metric.DOT)
+    held = {0: world.vectors()}
+    for number, judgements in enumerate((world.fewer, world.train, world.test), start=1):
+        plan = nudge_vdb.plan(world.collection, judgements, state=tmp_path)
+        nudge_vdb.apply(plan, force=True)
+        held[number] = world.vectors()
+    for start, end in itertools.permutations(held, 2):
+        nudge_vdb.rollback(world.collection, to=start, state=tmp_path)
+        nudge_vdb.rollback(world.collection, to=end, state=tmp_path)
+        assert same(world.vectors(), held[end], 0.0)
+
+
+def test_history_tells_what_became_of_every_version(world, tmp_path):
+    tune(world, tmp_path, world.fewer)
+    tune(world, tmp_path)
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path, max_queries=100, step=0.2)
+    nudge_vdb.plan(world.collection, noise_judgements(world), state=tmp_path)
+    nudge_vdb.rollback(world.collection, to=1, state=tmp_path)
+    told = [(each["status"], each["live"]) for each in nudge_vdb.history(world.collection, state=tmp_path)]
+    assert told == [("applied", True), ("rolled-back", False), ("prepared", False), ("unproven", False)]
+
+
+def test_a_row_that_its_owner_embedded_again_is_a_new_base_and_is_listed(world, tmp_path):
+    tune(world, tmp_path)
+    text = world.train.rows[0]
+    theirs = embedded_again(world, text, share=0.5)
+    plan, applied = tune(world, tmp_path)
+    assert plan.report["re_embedded"] == [text]
+    assert (applied.written, applied.skipped) == (1, {})
+    for version in (0, 1):
+        undone = nudge_vdb.rollback(world.collection, to=version, state=tmp_path)
+        assert undone.report["rebased"] == [text]
+        assert agree(world.vectors()[text][None], theirs[None], 1e-6)[0]
+
+
+def test_a_row_that_its_owner_embedded_away_from_its_queries_stays_there(world, tmp_path):
+    tune(world, tmp_path)
+    text = world.train.rows[0]
+    theirs = embedded_again(world, text, share=-2.0)
+    plan, applied = tune(world, tmp_path)
+    assert plan.report["re_embedded"] == applied.report["rebased"] == [text]
+    assert applied.skipped == {}
+    assert agree(world.vectors()[text][None], theirs[None], 1e-6)[0]
+
+
+def embedded_again(world, text, share):
+    """Let the owner move the vector of a row towards its first query, by a *share* of it."""
+    query = world.train.vectors[world.train.rows.index(text)]
+    world.fixture.re_embed([text], (world.vectors()[text] + share * query)[None])
+    return world.vectors()[text]
+
+
+def test_a_row_that_changed_after_the_plan_is_left_alone_and_listed(world, tmp_path):
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    text = world.train.rows[0]
+    world.fixture.re_embed([text], -world.vectors()[text][None])
+    theirs = world.vectors()[text]
+    applied = nudge_vdb.apply(plan)
+    assert applied.skipped == {"changed": [text]}
+    assert (applied.changed, applied.missing, applied.written) == (1, 0, 79)
+    assert (world.vectors()[text] == theirs).all()
+
+
+def test_a_row_deleted_after_the_plan_is_listed_and_stays_deleted(world, tmp_path):
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    text = world.train.rows[0]
+    world.fixture.delete([text])
+    applied = nudge_vdb.apply(plan)
+    assert applied.skipped == {"missing": [text]}
+    assert text not in world.fixture.read()
+
+
+def test_a_row_deleted_long_ago_is_no_longer_worth_a_word(world, tmp_path):
+    tune(world, tmp_path)
+    world.fixture.delete([world.train.rows[0]])
+    _, applied = tune(world, tmp_path)
+    assert applied.skipped == {"missing": [world.train.rows[0]]}
+    _, applied = tune(world, tmp_path, world.fewer)
+    assert applied.skipped == {}
+
+
+def test_a_plan_made_before_another_version_went_live_is_refused(world, tmp_path):
+    older = nudge_vdb.plan(world.collection, world.fewer, state=tmp_path)
+    tune(world, tmp_path)
+    with pytest.raises(StateConflict, match="plan again"):
+        nudge_vdb.apply(older)
+
+
+def test_the_newest_waiting_version_is_the_one_prepared_returns(world, tmp_path):
+    nudge_vdb.plan(world.collection, world.fewer, state=tmp_path)
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert nudge_vdb.prepared(world.collection, state=tmp_path).version.number == 2
+    assert nudge_vdb.prepared(world.collection, 1, state=tmp_path).version.number == 1
+    with pytest.raises(BadOption, match="there are: 1, 2"):
+        nudge_vdb.prepared(world.collection, 7, state=tmp_path)
+
+
+def test_a_version_that_was_never_applied_cannot_be_rolled_back_to(world, tmp_path):
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    with pytest.raises(StateConflict, match="never applied"):
+        nudge_vdb.rollback(world.collection, to=1, state=tmp_path)
+
+
+def test_a_lost_answer_is_read_back_and_ends_as_if_nothing_had_happened(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 10)
+
+    def lose():
+        raise Unknown("connection lost")
+
+    faulty = Faulty(world.collection, after={("write", 2): lose}, before={("write", 4): lose})
+    plan = nudge_vdb.plan(faulty, world.train, state=tmp_path)
+    applied = nudge_vdb.apply(plan)
+    assert (applied.written, applied.skipped) == (80, {})
+    assert nudge_vdb.verify(world.collection, state=tmp_path).tuned == 80
+
+
+def test_rows_whose_outcome_stays_unknown_are_listed(world, tmp_path):
+    def lose():
+        raise Unknown("connection lost")
+
+    faulty = Faulty(world.collection, before={("write", number): lose for number in range(1, 100)})
+    applied = nudge_vdb.apply(nudge_vdb.plan(faulty, world.train, state=tmp_path))
+    assert applied.written == 0
+    assert sorted(applied.skipped["unknown"]) == sorted(set(world.train.rows))
+
+
+BATCHES = 8
+
+
+@pytest.mark.parametrize("call", ["fetch", "write"])
+@pytest.mark.parametrize("number", range(1, BATCHES + 1))
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_apply_interrupted_anywhere_can_be_repeated_or_undone(call, number, moment, world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 80 // BATCHES)
+    before = world.vectors()
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+
+    def die():
+        raise KeyboardInterrupt
+
+    faulty = Faulty(world.collection, **{moment: {(call, number): die}})
+    with pytest.raises(KeyboardInterrupt):
+        nudge_vdb.apply(nudge_vdb.prepared(faulty, state=tmp_path))
+    told = nudge_vdb.status(world.collection, state=tmp_path)
+    assert told["unfinished"] == 1
+    assert "apply ADDRESS 1" in told["message"]
+    assert "rollback ADDRESS --to 0" in told["message"]
+    if number % 2:
+        nudge_vdb.apply(nudge_vdb.prepared(world.collection, state=tmp_path))
+        assert nudge_vdb.verify(world.collection, state=tmp_path).tuned == plan.report["moved"]
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert same(before, world.vectors())
+
+
+def test_planning_over_an_interrupted_apply_still_starts_from_the_base(worlds, tmp_path, monkeypatch):
+    world, fresh = worlds(Metric.DOT), worlds(Metric.DOT)
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 10)
+
+    def die():
+        raise KeyboardInterrupt
+
+    plan = nudge_vdb.plan(Faulty(world.collection, after={("write", 3): die}), world.fewer, state=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        nudge_vdb.apply(plan)
+    tune(world, tmp_path)
+    tune(fresh, tmp_path / "fresh")
+    assert same(world.vectors(), fresh.vectors(), 0.0)
+
+
+def test_nan_in_a_row_that_nobody_wants_is_skipped_and_listed(world, tmp_path):
+    world.collection.rows["row 199"].vector[0] = np.nan
+    plan, applied = tune(world, tmp_path)
+    assert plan.report["rows_not_finite"] == ["row 199"]
+    assert applied.written == 80
+
+
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity"), (0.0, "zero")])
+def test_a_judged_row_that_cannot_be_scored_is_refused_by_name(world, tmp_path, value, word):
+    text = world.train.rows[0]
+    world.collection.rows[text].vector[:] = value
+    with pytest.raises(UnfitCollection, match=f"{text}.*{word}"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+
+
+def test_judged_rows_that_do_not_exist_are_reported(world, tmp_path):
+    world.fixture.delete(["row 003", "row 004"])
+    plan, _ = tune(world, tmp_path)
+    assert plan.report["judged_missing"] == ["row 003", "row 004"]
+    assert plan.report["moved"] == 78
+
+
+def test_judgements_of_another_collection_are_refused(world, tmp_path):
+    world.fixture.delete([f"row {number:03}" for number in range(41)])
+    with pytest.raises(BadJudgements, match="41 of 80 judged rows are not in the collection"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+
+
+def test_queries_of_another_width_are_refused(world, tmp_path):
+    narrow = Judgements.from_arrays(np.ones((1, 5)), [["row 000"]])
+    with pytest.raises(BadJudgements, match=r"5 components .* 24"):
+        nudge_vdb.plan(world.collection, narrow, state=tmp_path)
+
+
+def test_queries_of_another_model_raise_a_warning(world, tmp_path):
+    rng = np.random.default_rng(0)
+    strangers = Judgements.from_arrays(
+        rng.normal(size=world.train.vectors.shape), [[text] for text in world.train.rows]
+    )
+    plan = nudge_vdb.plan(world.collection, strangers, state=tmp_path)
+    assert any("model of this collection" in warning for warning in plan.report["warnings"])
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert not any("model of this collection" in warning for warning in plan.report["warnings"])
+
+
+def test_an_empty_collection_is_refused(world, tmp_path):
+    world.collection.rows.clear()
+    with pytest.raises(UnfitCollection, match="no row"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+
+
+@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.EUCLID])
+def test_nudge_m_is_refused_where_length_would_be_undone_or_misread(worlds, metric, tmp_path):
+    with pytest.raises(BadOption, match="nudge-n"):
+        nudge_vdb.plan(worlds(metric).collection, worlds(metric).train, state=tmp_path, method="nudge-m")
+
+
+def test_nudge_m_helps_where_the_engine_compares_by_inner_product(worlds, tmp_path):
+    world = worlds(Metric.DOT)
+    plan, _ = tune(world, tmp_path, method="nudge-m", test=world.test)
+    assert plan.proven
+    assert plan.report["test"]["after"] > plan.report["test"]["before"] + 0.05
+
+
+def test_a_fixed_step_is_used_as_given(world, tmp_path):
+    before = world.vectors()
+    plan, _ = tune(world, tmp_path, step=0.1)
+    assert plan.step == 0.1
+    after = world.vectors()
+    distances = [((after[text] - before[text]) ** 2).sum() for text in set(world.train.rows)]
+    assert max(distances) == pytest.approx(0.1, abs=1e-4)
+
+
+def test_all_queries_train_though_only_some_are_scored(world, tmp_path):
+    plan, _ = tune(world, tmp_path, max_queries=30, step=0.3)
+    assert plan.report["scored_queries"] == 30
+    assert plan.report["queries"] == 240
+    assert plan.report["moved"] == 80
+
+
+def test_a_query_given_twice_counts_once(world, tmp_path):
+    train = world.train
+    doubled = Judgements.from_arrays(
+        np.concatenate([train.vectors, train.vectors]), [[text] for text in train.rows * 2]
+    )
+    plan = nudge_vdb.plan(world.collection, doubled, state=tmp_path)
+    once = nudge_vdb.plan(world.collection, train, state=tmp_path / "once")
+    assert plan.report["queries"] == 240
+    assert plan.report["after"] == pytest.approx(once.report["after"])
+
+
+def test_a_fall_of_the_cold_score_is_said_in_words(world, tmp_path):
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert plan.report["cold_before"] == pytest.approx(plan.report["before"])
+    assert plan.report["cold_after"] < plan.report["cold_before"]
+    assert any("nobody judged" in warning for warning in plan.report["warnings"])
+
+
+def test_a_plan_that_is_worse_than_what_is_live_says_so(world, tmp_path):
+    tune(world, tmp_path, test=world.test)
+    worse = nudge_vdb.plan(world.collection, world.fewer, state=tmp_path, test=world.test, step=0.01)
+    assert worse.report["test"]["live"] > worse.report["test"]["after"]
+    assert any("version 1, which is live, is better" in warning for warning in worse.report["warnings"])
+
+
+def test_a_live_version_is_compared_only_on_queries_it_was_not_trained_on(world, tmp_path):
+    tune(world, tmp_path)
+    seen = nudge_vdb.plan(world.collection, world.fewer, state=tmp_path).report
+    assert seen["live"] == {"version": 1, "queries": 0}
+    assert any("--test" in warning for warning in seen["warnings"])
+    unseen = nudge_vdb.plan(world.collection, world.test, state=tmp_path).report
+    assert unseen["live"]["queries"] == 80
+    assert unseen["live"]["live"] == pytest.approx(
+        nudge_vdb.evaluate(world.collection, world.test).scores["ndcg@10"], abs=1e-9
+    )
+
+
+def test_two_runs_at_once_are_kept_apart(world, tmp_path):
+    with open_state(world.collection, tmp_path).locked(), pytest.raises(Locked, match="process"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+
+
+def test_verify_tells_ours_base_re_embedded_and_missing_apart(world, tmp_path):
+    before = world.vectors()
+    tune(world, tmp_path)
+    first, second, third = list(dict.fromkeys(world.train.rows))[:3]
+    world.fixture.re_embed([first], -before[first][None])
+    world.fixture.delete([second])
+    world.fixture.re_embed([third], before[third][None])
+    found = nudge_vdb.verify(world.collection, state=tmp_path)
+    assert (found.tuned, found.re_embedded, found.missing, found.astray) == (77, [first], [second], [third])
+    assert not found.clean
+
+
+def test_a_plan_leaves_no_pages_behind(world, tmp_path):
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert not open_state(world.collection, tmp_path).pages.exists()
+
+
+@pytest.mark.parametrize(
+    ("choice", "word"),
+    [
+        ({"metric": "map@10"}, "ndcg@K"),
+        ({"metric": "ndcg@0"}, "1 to 1000"),
+        ({"method": "nudge-x"}, "nudge-n, nudge-m"),
+        ({"step": 0.0}, "above 0"),
+        ({"step": 2.5}, "up to 2"),
+        ({"step": float("nan")}, "above 0"),
+        ({"min_gain": -0.1}, "min_gain"),
+        ({"confidence": 1.0}, "confidence"),
+        ({"max_queries": 0}, "max_queries"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_an_option_outside_its_range_is_refused_before_anything_is_read(world, tmp_path, choice, word):
+    counted = Faulty(world.collection)
+    with pytest.raises(BadOption, match=word):
+        nudge_vdb.plan(counted, world.train, state=tmp_path, **choice)
+    assert not counted.calls
