@@ -239,9 +239,15 @@ def main() -> None:
     except NudgeError as exc:
         _fail(type(exc).__name__, str(exc), exc.exit_status)
     except typer.TyperException as exc:
-        _fail("BadUsage", f"{exc}; see 'nudge-vdb --help'", BadInput.exit_status)
+        _fail("BadUsage", f"{_told(exc)}; see 'nudge-vdb --help'", BadInput.exit_status)
     except typer.Abort:
         _fail("Interrupted", "interrupted; 'nudge-vdb status ADDRESS' says where it stopped", NudgeError.exit_status)
+
+
+def _told(failure: typer.TyperException) -> str:
+    """Return what the command line parser says, with the option's own name in it."""
+    say = getattr(failure, "format_message", None)
+    return str(say() if say else failure).rstrip(".")
 
 
 def _fail(name: str, message: str, status: int) -> None:

@@ -111,9 +111,10 @@ class Collection(Protocol):
     def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
         """Replace the vectors of *keys* whose live vector still is *expected*, within the tolerance.
 
-        *keys* are distinct; *vectors* and *expected* are (len(keys), width), finite. Touches this vector field
-        only: payload and other vectors stay as they are. Never creates a row. Writing the same again is
-        harmless. When it returns, every reader sees what it reports as written.
+        *keys* are distinct; *vectors* and *expected* are (len(keys), width), finite. Touches this vector field only:
+        payload and other vectors stay as they are. Never creates a row. A row that holds the new vector already
+        counts as written, so writing the same again is harmless. When it returns, every reader sees what it reports
+        as written.
         """
 
     def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:

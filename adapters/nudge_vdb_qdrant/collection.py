@@ -92,12 +92,10 @@ class QdrantCollection:
             raise Refused(f"{self._name}: expected {len(keys)} finite vectors of {self._field.width} components")
         live = np.zeros_like(vectors)
         found = self.fetch(keys, live)
-        due = np.flatnonzero(found & agree(live, expected, self._traits.tolerance))
-        outcomes = [Outcome.CHANGED if here else Outcome.MISSING for here in found]
-        sent = self._update([keys[int(place)] for place in due], vectors[due])
-        for place in due.tolist():
-            outcomes[place] = sent
-        return outcomes
+        there = found & agree(live, vectors, self._traits.tolerance)
+        due = found & ~there & agree(live, expected, self._traits.tolerance)
+        sent = self._update([key for key, wanted in zip(keys, due, strict=True) if wanted], vectors[due])
+        return [_outcome(*row, sent) for row in zip(found, there, due, strict=True)]
 
     def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
         """Search as an application would, with the collection's own parameters."""
@@ -152,6 +150,14 @@ class QdrantCollection:
                 out[place] = vector
                 present[number] = True
         return present
+
+
+def _outcome(found: bool, there: bool, due: bool, sent: Outcome) -> Outcome:
+    if due:
+        return sent
+    if there:
+        return Outcome.WRITTEN
+    return Outcome.CHANGED if found else Outcome.MISSING
 
 
 def _names_a_missing_point(failure: BaseException | None) -> bool:

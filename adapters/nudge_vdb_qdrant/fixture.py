@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, models
 
 from nudge_vdb.address import Address
 from nudge_vdb.contract import Metric, Rows, StoredRow, Vectors
-from nudge_vdb.errors import BadAddress
+from nudge_vdb.errors import BadOption
 from nudge_vdb_qdrant.collection import QdrantCollection
 from nudge_vdb_qdrant.opening import open_client, open_folder
 
@@ -31,7 +31,7 @@ def open_fixture(address: Address, rows: Rows, metric: Metric) -> QdrantFixture:
     are unnamed and the others are kept as sparse ones.
 
     Raises:
-        BadAddress: the collection exists.
+        BadOption: the collection exists.
     """
     if address.transport == "local":
         Path(address.file).mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def open_fixture(address: Address, rows: Rows, metric: Metric) -> QdrantFixture:
         client = open_client(address)
     if client.collection_exists(address.collection):
         client.close()
-        raise BadAddress(f"the collection {address.collection!r} exists already; choose another name")
+        raise BadOption(f"the collection {address.collection!r} exists already; choose another name")
     name = address.option("vector") or ""
     client.create_collection(address.collection, **_layout(name, rows, DISTANCES[metric]))
     fixture = QdrantFixture(client, address.collection, name)

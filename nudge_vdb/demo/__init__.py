@@ -74,7 +74,7 @@ def _tune_and_undo(fixture: Fixture, state: Path, phases: Phases) -> dict[str, A
 
 def cranfield_rows() -> Rows:
     """Return the 1,400 abstracts, numbered from 1, with payloads and a second vector."""
-    with _data() as arrays:
+    with open_data() as arrays:
         vectors = arrays["rows"].astype(np.float32)
     numbers = list(range(1, len(vectors) + 1))
     payloads = [{"title": f"Cranfield abstract {number}", "tags": {"number": number}} for number in numbers]
@@ -84,14 +84,15 @@ def cranfield_rows() -> Rows:
 
 def cranfield(*splits: str) -> Judgements:
     """Return the judgements of *splits*: train, dev or test."""
-    with _data() as arrays:
+    with open_data() as arrays:
         wanted = np.flatnonzero(np.isin(arrays["split"], [SPLITS[split] for split in splits]))
         rows = {query: arrays["qrel_row"][arrays["qrel_query"] == query] + 1 for query in wanted.tolist()}
         vectors = arrays["queries"][wanted].astype(np.float32)
     return Judgements.from_arrays(vectors, [found.tolist() for found in rows.values()], list(map(str, rows)))
 
 
-def _data() -> Any:  # noqa: ANN401 - numpy's archive type has no name to import
+def open_data() -> Any:  # noqa: ANN401 - numpy's archive type has no name to import
+    """Open the arrays of the set: rows, queries, qrel_query, qrel_row and split."""
     with as_file(files(__package__) / "cranfield.npz") as path:
         return np.load(path, allow_pickle=False)
 

@@ -64,6 +64,8 @@ class MemoryCollection:
         row = self.rows.get(key.decode())
         if row is None or row.vector is None:
             return Outcome.MISSING
+        if agree(row.vector[None], vector[None], self.traits.tolerance)[0]:
+            return Outcome.WRITTEN
         if not agree(row.vector[None], expected[None], self.traits.tolerance)[0]:
             return Outcome.CHANGED
         self.rows[key.decode()] = StoredRow(self.stored(vector), row.payload, row.others)

@@ -1,0 +1,89 @@
+"""What Milvus and its client raise, translated once into the errors of nudge-vdb."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import grpc
+from pymilvus import MilvusException
+
+from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unreachable
+
+_CANNOT_CONNECT = 2
+_RATE_LIMIT = 8
+_NOT_LOADED = 101
+
+_REFUSALS = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+
+
+def reading(what: str) -> AbstractContextManager[None]:
+    """Translate the failures of reading *what*: an answer that never came is ``Unreachable``."""
+    return _translated(f"reading {what}", Unreachable)
+
+
+def writing(what: str) -> AbstractContextManager[None]:
+    """Translate the failures of writing *what*: an answer that never came is ``Unknown``."""
+    return _translated(f"writing {what}", Unknown)
+
+
+@contextmanager
+def _translated(doing: str, lost: type[EngineError]) -> Iterator[None]:
+    try:
+        yield
+    except (MilvusException, grpc.RpcError) as exc:
+        raise _failure(exc, doing, lost) from exc
+
+
+def _failure(exc: Exception, doing: str, lost: type[EngineError]) -> EngineError:
+    if grpc.StatusCode.UNAUTHENTICATED in map(_status, _causes(exc)):
+        return Refused(f"{doing}: Milvus did not accept the credentials; set MILVUS_TOKEN to user:password or a key")
+    if isinstance(exc, grpc.RpcError) or _status(exc) is not None:
+        return _of_transport(_status(exc), f"{doing}: {_details(exc)}", lost)
+    return _of_engine(exc, f"{doing}: {_details(exc)}", lost)
+
+
+def _of_transport(status: grpc.StatusCode | None, story: str, lost: type[EngineError]) -> EngineError:
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return TooLarge(f"{story}; more than a message may hold")
+    return Refused(story) if status in _REFUSALS else lost(f"{story}; no answer came")
+
+
+def _of_engine(exc: Exception, story: str, lost: type[EngineError]) -> EngineError:
+    code = getattr(exc, "code", None)
+    # The write may have been on its way when the client lost its channel and then could not connect again.
+    if code == _CANNOT_CONNECT:
+        return lost(f"{story}; is Milvus running at that address?")
+    if code == _NOT_LOADED:
+        return Busy(f"{story}; load the collection with client.load_collection")
+    return Busy(story) if code == _RATE_LIMIT or getattr(exc, "retriable", False) else Refused(story)
+
+
+def _status(exc: BaseException) -> grpc.StatusCode | None:
+    """Return the gRPC status of *exc*; the client also passes one on as the code of its own exception."""
+    code = getattr(exc, "code", None)
+    code = code() if callable(code) else code
+    return code if isinstance(code, grpc.StatusCode) else None
+
+
+def _causes(exc: BaseException) -> list[BaseException]:
+    """Return *exc* and what it was raised from; the client raises exceptions from themselves, hence the check."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = exc
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__
+    return chain
+
+
+def _details(exc: Exception) -> str:
+    if isinstance(exc, MilvusException):
+        return f"{exc.message} (code {exc.code})"
+    details = exc.details() if hasattr(exc, "details") else type(exc).__name__
+    status = _status(exc)
+    return f"{details} ({status.name})" if status else str(details)

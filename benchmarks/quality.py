@@ -1,0 +1,113 @@
+"""Is it better than the authors' rule, and does it keep still where there is nothing to gain?
+
+``python -m benchmarks.quality`` prints the test NDCG@10 over 10 random 70/10/20 splits of each set, and how often
+judgements without signal are called proven.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import nudge_vdb
+from benchmarks.sets import RetrievalSet, load
+from nudge_vdb.contract import Metric
+from nudge_vdb.judgements import Judgements
+from nudge_vdb.metrics import Measure
+from nudge_vdb.nudge import Method, Pulls, unit
+from nudge_vdb.rivals import best_rows
+from nudge_vdb.scoring import Exam, Field, score_table
+from nudge_vdb.selection import authors_step
+
+NDCG = Measure("ndcg", 10)
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """Test NDCG@10 on one random split."""
+
+    base: float
+    authors: float
+    ours: float
+    proven: bool
+
+
+def compare(data: RetrievalSet, seed: int) -> SplitResult:
+    """Tune one split twice: as the authors do, and as this project does."""
+    train, dev, test = data.random_split(seed)
+    with tempfile.TemporaryDirectory() as state:
+        plan = nudge_vdb.plan(
+            data.fixture().collection,
+            data.judged(np.sort(np.concatenate([train, dev]))),
+            test=data.judged(np.sort(test)),
+            state=state,
+        )
+    found = plan.report["test"]
+    return SplitResult(found["before"], authors_score(data, train, dev, test), found["after"], plan.proven)
+
+
+def authors_score(data: RetrievalSet, train: np.ndarray, dev: np.ndarray, test: np.ndarray) -> float:
+    """Return the test score of the authors' code: train on *train*, choose the step by top-1 accuracy on *dev*."""
+    rows, _ = unit(data.rows)
+    queries, lengths = unit(data.queries)
+    pairs = np.flatnonzero(np.isin(data.query, train))
+    order = pairs[np.argsort(data.row[pairs], kind="stable")]
+    pulls = Pulls(queries, data.query[order], data.row[order], np.ones(len(order)), len(rows))
+
+    def exam(asked: np.ndarray) -> Exam:
+        asked = np.sort(asked)
+        judged = np.flatnonzero(np.isin(data.query, asked))
+        judged = judged[np.argsort(data.query[judged], kind="stable")]
+        places, ones = np.searchsorted(asked, data.query[judged]), np.ones(len(judged))
+        return Exam(queries[asked], lengths[asked], places, data.row[judged], ones, np.zeros(len(judged)))
+
+    def field(sitting: Exam) -> Field:
+        no_rivals = best_rows([], sitting.units, sitting.lengths, NDCG.k, Metric.COSINE).scores
+        return Field(Method.NUDGE_N, Metric.COSINE, pulls, lambda part: rows[part], no_rivals)
+
+    step = authors_step(field(exam(dev)), exam(dev), 1)
+    return float(score_table(field(exam(test)), exam(test), NDCG, np.array([0.0, step])).warm[-1].mean())
+
+
+def without_signal(data: RetrievalSet, seed: int) -> bool:
+    """Tell whether a plan from judgements without signal is called proven: rows drawn anew for every query."""
+    rng = np.random.default_rng(seed)
+    asked = np.unique(data.query)
+    counts = [int((data.query == query).sum()) for query in asked]
+    drawn = [(rng.choice(len(data.rows), count, replace=False) + 1).tolist() for count in counts]
+    judgements = Judgements.from_arrays(data.queries[asked], drawn)
+    with tempfile.TemporaryDirectory() as state:
+        return nudge_vdb.plan(data.fixture().collection, judgements, state=state, seed=seed).proven
+
+
+def summary(results: Sequence[SplitResult]) -> str:
+    """Say the means of the splits and the ratio of the gains."""
+    base = np.mean([each.base for each in results])
+    authors = np.mean([each.authors for each in results])
+    ours = np.mean([each.ours for each in results])
+    ratio = (ours - base) / (authors - base)
+    return (
+        f"base {base:.4f}, authors' rule {authors:.4f}, ours {ours:.4f}: {ratio:.2f} times the gain; "
+        f"proven {sum(each.proven for each in results)} of {len(results)}"
+    )
+
+
+def main() -> None:
+    """Print everything."""
+    for name in ("cranfield", "metatool"):
+        data = load(name)
+        if data is None:
+            print(f"{name}: not at hand; set NUDGE_VDB_DATA to the folder that holds it")
+            continue
+        print(f"{name}, 10 splits: {summary([compare(data, seed) for seed in range(10)])}", flush=True)
+    cranfield = load("cranfield")
+    assert cranfield is not None
+    proven = sum(without_signal(cranfield, seed) for seed in range(60))
+    print(f"cranfield without signal: {proven} of 60 seeds called proven")
+
+
+if __name__ == "__main__":
+    main()

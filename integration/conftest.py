@@ -1,0 +1,52 @@
+"""What the tests against whole engines share."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks.sets import load
+from nudge_vdb import cli
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs_data: needs a retrieval set that does not ship with the project")
+
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figure(request):
+    """Note a measured figure; all are printed at the end of the run."""
+    return request.config.stash.setdefault(FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    figures = config.stash.get(FIGURES, [])
+    if figures:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(figures))
+
+
+@pytest.fixture(params=["cranfield", pytest.param("metatool", marks=pytest.mark.needs_data)])
+def retrieval_set(request):
+    """A real set; those that do not ship are skipped, visibly, where they are not at hand."""
+    found = load(request.param)
+    if found is None:
+        pytest.skip(f"the set {request.param} is not at hand; set NUDGE_VDB_DATA to the folder that holds it")
+    return found
+
+
+@pytest.fixture
+def nudge_vdb(monkeypatch, capsys, tmp_path):
+    """Run the command line with --json; return its exit status and its JSON object."""
+    monkeypatch.setenv("NUDGE_VDB_STATE", str(tmp_path / "state"))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nudge-vdb", *map(str, arguments), "--json"])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code or 0, json.loads(capsys.readouterr().out)
+
+    return run

@@ -1,0 +1,281 @@
+"""The command line, as a script sees it: exit status, JSON on stdout, everything else on stderr."""
+
+import gc
+import json
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from nudge_vdb import cli
+from nudge_vdb.backends import connect, fill
+from nudge_vdb.contract import Metric, Rows
+from nudge_vdb.run import open_state
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run nudge-vdb; return its exit status, stdout and stderr."""
+    monkeypatch.setenv("NUDGE_VDB_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nudge-vdb", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        told = capsys.readouterr()
+        return stopped.value.code or 0, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def said(run):
+    """Run nudge-vdb --json; return its exit status and its one JSON object."""
+
+    def said(*arguments):
+        status, out, _ = run(*arguments, "--json")
+        assert out.count("\n") == 1
+        return status, json.loads(out)
+
+    return said
+
+
+@pytest.fixture
+def address(world, tmp_path):
+    """The small world in a local-mode folder."""
+    where = f"qdrant+local://{tmp_path}/db/articles?vector=text"
+    rows = world.fixture.read()
+    vectors = np.stack([row.vector for row in rows.values()])
+    payloads = [dict(row.payload) for row in rows.values()]
+    fill(where, Rows(list(range(len(rows))), vectors, payloads), Metric.COSINE).close()
+    return where
+
+
+def jsonl(path, judgements):
+    lines = [
+        {
+            "query_id": name,
+            "vector": judgements.vectors[place].tolist(),
+            "relevant": [int(text.removeprefix("row ")) for text, _ in judgements.relevant(place)],
+        }
+        for place, name in enumerate(judgements.query_ids)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def train(world, tmp_path):
+    return jsonl(tmp_path / "train.jsonl", world.train)
+
+
+@pytest.fixture
+def test_file(world, tmp_path):
+    return jsonl(tmp_path / "test.jsonl", world.test)
+
+
+@pytest.fixture
+def noise(world, tmp_path):
+    """Judgements without signal."""
+    rng = np.random.default_rng(0)
+    lines = [
+        {"query_id": str(number), "vector": rng.normal(size=24).tolist(), "relevant": [int(rng.integers(200))]}
+        for number in range(60)
+    ]
+    path = tmp_path / "noise.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+FIXED_KEYS = {
+    "version", "status", "method", "step", "metric", "before", "after", "gain", "gain_low", "gain_high", "proven",
+    "cold_before", "cold_after", "rows", "queries", "moved", "written", "missing", "changed", "seconds",
+}  # fmt: skip
+
+
+def test_tune_writes_a_proven_plan_and_rollback_undoes_it(said, address, train, test_file):
+    status, told = said("tune", address, "--judgements", train, "--test", test_file)
+    assert status == 0
+    assert set(told) >= FIXED_KEYS
+    assert (told["status"], told["proven"], told["version"]) == ("applied", True, 1)
+    assert told["written"] == told["moved"] == 80
+    assert {"page out", "compute", "snapshot", "write", "verify"} <= set(told["seconds"])
+    after = said("evaluate", address, "--judgements", test_file)[1]
+    assert after["score"] == pytest.approx(told["test"]["after"], abs=1e-9)
+    status, undone = said("rollback", address, "--to", 0)
+    assert (status, undone["written"], undone["version"]) == (0, 80, 0)
+    before = said("evaluate", address, "--judgements", test_file)[1]
+    assert before["score"] == pytest.approx(told["test"]["before"], abs=1e-9)
+
+
+def test_plan_then_apply_is_tune_in_two_steps(said, address, train):
+    status, planned = said("plan", address, "--judgements", train)
+    assert (status, planned["status"], planned["written"]) == (0, "prepared", 0)
+    assert set(planned) >= FIXED_KEYS
+    status, applied = said("apply", address)
+    assert (status, applied["status"], applied["written"]) == (0, "applied", 80)
+    assert set(applied) >= FIXED_KEYS
+
+
+def test_no_proven_gain_exits_3_with_nothing_written(said, address, noise):
+    before = said("verify", address)[1]
+    status, told = said("tune", address, "--judgements", noise)
+    assert (status, told["status"], told["proven"], told["written"]) == (3, "unproven", False, 0)
+    assert said("verify", address)[1] == before
+    assert said("status", address)[1]["live"] == 0
+    status, told = said("apply", address)
+    assert (status, told["error"], told["status"]) == (3, "NotProven", 3)
+
+
+def test_force_writes_what_is_not_proven(said, address, noise):
+    status, told = said("tune", address, "--judgements", noise, "--step", 0.2, "--force")
+    assert (status, told["status"], told["proven"]) == (0, "applied", False)
+    assert told["written"] == told["moved"] > 0
+
+
+def test_skipped_rows_exit_4_and_are_named(said, address, train, world):
+    said("plan", address, "--judgements", train)
+    collection = connect(address)
+    collection._client.delete("articles", [0])
+    collection.close()
+    status, told = said("apply", address)
+    assert (status, told["missing"], told["skipped"]) == (4, 1, {"missing": ["0"]})
+
+
+def test_a_held_lock_exits_5_and_names_the_holder(said, address, train, tmp_path):
+    collection = connect(address)
+    state = open_state(collection, tmp_path / "state")
+    collection.close()
+    with state.locked():
+        status, told = said("tune", address, "--judgements", train)
+    assert (status, told["error"], told["status"]) == (5, "Locked", 5)
+    assert "process" in told["message"]
+
+
+def test_an_engine_that_is_away_exits_6(said, address):
+    collection = connect(address)
+    status, told = said("status", address)
+    collection.close()
+    with warnings.catch_warnings():  # the client forgets to close the lock file that it could not lock
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert (status, told["error"]) == (6, "Unreachable")
+
+
+def test_a_damaged_state_exits_7_and_names_the_file(said, address, train, tmp_path):
+    said("tune", address, "--judgements", train)
+    damaged = next((tmp_path / "state").glob("*/versions/000001/base.npy"))
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    status, told = said("rollback", address, "--to", 0)
+    assert (status, told["error"]) == (7, "StateDamaged")
+    assert "base.npy" in told["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "word"),
+    [
+        (["tune", "articles", "--judgements", "JUDGEMENTS"], "BadAddress", "qdrant://"),
+        (["tune", "ADDRESS&colour=red", "--judgements", "JUDGEMENTS"], "BadAddress", "known: vector"),
+        (["tune", "qdrant+local:///nowhere/x", "--judgements", "JUDGEMENTS"], "BadAddress", "meta.json"),
+        (["tune", "weaviate://h/x", "--judgements", "JUDGEMENTS"], "BackendUnavailable", "qdrant"),
+        (["tune", "ADDRESS", "--judgements", "no/such/file"], "BadJudgements", "does not exist"),
+        (["tune", "ADDRESS", "--judgements", "JUDGEMENTS", "--split", "train"], "BadOption", "--split"),
+        (["tune", "ADDRESS", "--judgements", "JUDGEMENTS", "--metric", "ndcg"], "BadOption", "ndcg@K"),
+        (["tune", "ADDRESS", "--judgements", "JUDGEMENTS", "--method", "nudge-m"], "BadOption", "nudge-n"),
+        (["tune", "ADDRESS"], "BadUsage", "--judgements"),
+        (["tune", "ADDRESS", "--judgements", "JUDGEMENTS", "--steps", "3"], "BadUsage", "--steps"),
+        (["apply", "ADDRESS"], "BadOption", "no prepared version"),
+        (["apply", "ADDRESS", "3"], "BadOption", "no version 3"),
+        (["rollback", "ADDRESS", "--to", "3"], "BadOption", "no version 3"),
+        (["fly", "ADDRESS"], "BadUsage", "fly"),
+    ],
+)
+def test_bad_input_exits_2_with_a_message_that_helps(said, address, train, arguments, error, word):
+    names = {"ADDRESS": address, "JUDGEMENTS": str(train)}
+    given = [names.get(each, each.replace("ADDRESS", address)) for each in arguments]
+    status, told = said(*given)
+    assert (status, told["status"], told["error"]) == (2, 2, error)
+    assert word in told["message"]
+
+
+def test_without_json_errors_go_to_stderr_and_stdout_stays_empty(run, tmp_path):
+    status, out, err = run("status", f"qdrant+local://{tmp_path}/nothing/x")
+    assert (status, out) == (2, "")
+    assert "BadAddress" in err
+    assert "meta.json" in err
+
+
+def test_people_read_the_figures_and_how_to_undo(run, address, train, test_file):
+    status, out, _ = run("tune", address, "--judgements", train, "--test", test_file)
+    assert status == 0
+    for words in (
+        "before",
+        "after",
+        "test",
+        "Proven",
+        "80 of 200 rows move",
+        "rollback ADDRESS --to 0",
+        "nobody judged",
+    ):
+        assert words in out
+    assert "version 1 is live" in run("status", address)[1]
+    assert "applied (live)" in run("history", address)[1]
+    assert "80 rows hold their tuned vector" in run("verify", address)[1]
+    assert "ndcg@10" in run("evaluate", address, "--judgements", test_file)[1]
+
+
+def test_evaluate_gives_several_metrics_at_once(said, address, test_file):
+    told = said("evaluate", address, "--judgements", test_file, "--metric", "ndcg@10,recall@5,mrr@10")[1]
+    assert set(told["scores"]) == {"ndcg@10", "recall@5", "mrr@10"}
+    assert told["queries"] == 80
+    assert told["rows"] == 200
+
+
+def test_history_lists_every_version(said, address, train):
+    said("tune", address, "--judgements", train)
+    said("rollback", address, "--to", 0)
+    told = said("history", address)[1]
+    assert [(each["version"], each["status"]) for each in told["versions"]] == [(1, "rolled-back")]
+
+
+def test_backends_lists_what_is_installed(said):
+    told = said("backends")[1]
+    assert {each["backend"]: each["usable"] for each in told["backends"]} == {"milvus": True, "qdrant": True}
+
+
+def test_beir_splits_are_chosen_by_name(said, address, world, tmp_path):
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    everyone = [("train", world.train), ("test", world.test)]
+    queries = [{"_id": name} for _, judged in everyone for name in judged.query_ids]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in queries))
+    np.save(folder / "queries.npy", np.concatenate([judged.vectors for _, judged in everyone]))
+    for split, judged in everyone:
+        lines = [
+            f"{judged.query_ids[query]}\t{int(row.removeprefix('row '))}\t1\n"
+            for query, row in zip(judged.query, judged.rows, strict=True)
+        ]
+        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+    status, told = said("tune", address, "--judgements", folder, "--split", "train", "--test", folder)
+    assert status == 0
+    assert told["queries"] == 240
+    assert told["test"]["queries"] == 80
+    status, told = said("tune", address, "--judgements", folder)
+    assert (status, told["error"]) == (2, "BadOption")
+    assert "test, train" in told["message"]
+
+
+def test_secrets_in_an_address_are_refused_and_not_repeated(run):
+    status, out, err = run("status", "qdrant://me:hunter2@localhost/articles")
+    assert status == 2
+    assert "QDRANT_API_KEY" in err
+    assert "hunter2" not in out + err
+
+
+def test_the_state_folder_can_be_given(said, address, train, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    said("tune", address, "--judgements", train, "--state", elsewhere)
+    assert said("status", address, "--state", elsewhere)[1]["live"] == 1
+    assert said("status", address)[1]["live"] == 0

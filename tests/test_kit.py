@@ -1,0 +1,202 @@
+"""The kit bites: one deliberately broken collection per promise."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from nudge_vdb.contract import Metric, Outcome, Page, StoredRow, Traits
+from nudge_vdb.testing import CollectionContract, MemoryCollection, MemoryFixture, example_rows
+
+
+class LiesAboutItsMetric(MemoryCollection):
+    @property
+    def traits(self):
+        told = super().traits
+        return Traits(told.identity, told.engine, told.width, Metric.DOT, told.rescales, told.tolerance)
+
+
+class LosesTheLastRowOfEveryPage(MemoryCollection):
+    def scan(self, cursor, limit):
+        page = super().scan(cursor, limit)
+        kept = max(1, len(page.keys) - 1)
+        return Page(page.keys[:kept], page.vectors[:kept], page.absent[:kept], page.next)
+
+
+class ScansInTheOrderOfItsVectors(MemoryCollection):
+    def scan(self, cursor, limit):
+        texts = sorted(self.rows, key=lambda text: float(self.rows[text].vector[0]))
+        first = int(cursor or 0)
+        keys = [text.encode() for text in texts[first : first + limit]]
+        vectors = np.empty((len(keys), self.width), np.float32)
+        absent = ~self.fetch(keys, vectors)
+        return Page(keys, vectors, absent, str(first + limit) if first + limit < len(texts) else None)
+
+
+class HandsOutACursorThatIsNoText(MemoryCollection):
+    def scan(self, cursor, limit):
+        page = super().scan(cursor and cursor[0], limit)
+        return Page(page.keys, page.vectors, page.absent, page.next and (page.next,))
+
+
+class LocatesRowsThatDoNotExist(MemoryCollection):
+    def locate(self, texts):
+        return [text.encode() for text in texts]
+
+
+class LocatesByAnotherKeyThanItScans(MemoryCollection):
+    def locate(self, texts):
+        return [key and key + b"!" for key in super().locate(texts)]
+
+    def text_of(self, key):
+        return super().text_of(key.removesuffix(b"!"))
+
+
+class FetchesInItsOwnOrder(MemoryCollection):
+    def fetch(self, keys, out):
+        return super().fetch(sorted(keys), out)
+
+
+class CannotFetchNothing(MemoryCollection):
+    def fetch(self, keys, out):
+        assert keys
+        return super().fetch(keys, out)
+
+
+class SaysWrittenAndWritesNothing(MemoryCollection):
+    def write(self, keys, vectors, expected):
+        return [Outcome.WRITTEN] * len(keys)
+
+
+class ReplacesTheWholeRow(MemoryCollection):
+    def _write_one(self, key, vector, expected):
+        outcome = super()._write_one(key, vector, expected)
+        if outcome is Outcome.WRITTEN:
+            self.rows[key.decode()] = StoredRow(self.rows[key.decode()].vector, {}, {})
+        return outcome
+
+
+class RoundsWhatItStores(MemoryCollection):
+    def stored(self, vector):
+        return super().stored(vector).astype(np.float16).astype(np.float32) if self.rows else super().stored(vector)
+
+
+class TakesAVectorOnce(MemoryCollection):
+    def _write_one(self, key, vector, expected):
+        if np.allclose(self.rows[key.decode()].vector, self.stored(vector)):
+            return Outcome.REFUSED
+        return super()._write_one(key, vector, expected)
+
+
+class NeverCompares(MemoryCollection):
+    def _write_one(self, key, vector, expected):
+        row = self.rows.get(key.decode())
+        return super()._write_one(key, vector, expected if row is None else row.vector)
+
+
+class CreatesDeletedRowsAgain(MemoryCollection):
+    def _write_one(self, key, vector, expected):
+        self.rows.setdefault(key.decode(), StoredRow(self.stored(expected), {}, {}))
+        return super()._write_one(key, vector, expected)
+
+
+class CannotWriteNothing(MemoryCollection):
+    def write(self, keys, vectors, expected):
+        return super().write(keys, vectors, expected)[0:] if keys else [Outcome.WRITTEN]
+
+
+class StoresNaN(MemoryCollection):
+    def write(self, keys, vectors, expected):
+        return [self._write_one(*row) for row in zip(keys, vectors, expected, strict=True)]
+
+
+class RemembersItsFirstScan(MemoryCollection):
+    def scan(self, cursor, limit):
+        self.first = getattr(self, "first", None) or dict(self.rows)
+        now, self.rows = self.rows, self.first
+        try:
+            return super().scan(cursor, limit)
+        finally:
+            self.rows = now
+
+
+class AnswersWorstFirst(MemoryCollection):
+    def search(self, queries, k):
+        return [hits[::-1] for hits in super().search(queries, k)]
+
+
+class ClosesOnce(MemoryCollection):
+    def close(self):
+        assert not getattr(self, "closed", False)
+        self.closed = True
+
+
+BITES = {
+    "test_the_traits_say_what_the_collection_is": LiesAboutItsMetric,
+    "test_a_scan_meets_every_row_once_with_the_vector_the_engine_holds": LosesTheLastRowOfEveryPage,
+    "test_the_order_of_a_scan_depends_neither_on_the_limit_nor_on_writes": ScansInTheOrderOfItsVectors,
+    "test_a_cursor_is_text_that_another_scan_can_go_on_from": HandsOutACursorThatIsNoText,
+    "test_rows_are_located_by_the_text_of_their_id": LocatesRowsThatDoNotExist,
+    "test_the_same_row_has_the_same_key_however_it_is_reached": LocatesByAnotherKeyThanItScans,
+    "test_fetch_keeps_the_order_asked_and_tells_what_is_gone": FetchesInItsOwnOrder,
+    "test_fetching_nothing_is_fine": CannotFetchNothing,
+    "test_a_written_vector_is_what_a_reader_sees": SaysWrittenAndWritesNothing,
+    "test_writing_touches_no_payload_no_other_vector_and_no_other_row": ReplacesTheWholeRow,
+    "test_writing_back_what_was_read_restores_it": RoundsWhatItStores,
+    "test_writing_twice_is_harmless": TakesAVectorOnce,
+    "test_a_vector_that_somebody_changed_is_left_alone": NeverCompares,
+    "test_a_deleted_row_is_missing_and_stays_deleted": CreatesDeletedRowsAgain,
+    "test_writing_nothing_is_fine": CannotWriteNothing,
+    "test_a_vector_that_is_not_finite_is_never_stored": StoresNaN,
+    "test_rows_that_others_add_are_seen_by_the_next_scan": RemembersItsFirstScan,
+    "test_search_returns_the_nearest_rows_best_first": AnswersWorstFirst,
+    "test_closing_twice_is_fine": ClosesOnce,
+}
+
+
+def keep_promise(promise, collection_type):
+    """Run one test of the kit over a collection of the given type."""
+    case = CollectionContract()
+    rows = example_rows(case.ids, case.width)
+    fixture = MemoryFixture(collection_type(Metric.COSINE, case.width))
+    fixture.insert(rows)
+    given = {"fixture": fixture, "collection": fixture.collection, "limit": 7}
+    test = getattr(case, promise)
+    test(**{name: given[name] for name in inspect.signature(test).parameters})
+
+
+def test_every_promise_has_a_collection_that_breaks_it():
+    assert set(BITES) == {name for name in vars(CollectionContract) if name.startswith("test_")}
+
+
+@pytest.mark.parametrize(("promise", "broken"), BITES.items(), ids=lambda each: getattr(each, "__name__", None))
+def test_a_broken_collection_fails_the_promise_it_breaks(promise, broken):
+    keep_promise(promise, MemoryCollection)
+    with pytest.raises(AssertionError):
+        keep_promise(promise, broken)
+
+
+def test_silently_overriding_a_promise_fails_the_suite():
+    with pytest.raises(TypeError, match="overrides a promise"):
+        type("Quiet", (CollectionContract,), {"test_closing_twice_is_fine": lambda self: None})
+
+
+def test_overriding_a_promise_in_a_grandchild_fails_the_suite():
+    child = type("Child", (CollectionContract,), {})
+    with pytest.raises(TypeError, match="overrides a promise"):
+        type("Quiet", (child,), {"test_closing_twice_is_fine": lambda self: None})
+
+
+def test_a_promise_may_be_declared_broken_with_a_reason():
+    def test_closing_twice_is_fine(self, fixture):
+        super(Honest, self).test_closing_twice_is_fine(fixture)
+
+    marked = pytest.mark.xfail(strict=True, reason="the client refuses")(test_closing_twice_is_fine)
+    Honest = type("Honest", (CollectionContract,), {"test_closing_twice_is_fine": marked})  # noqa: N806
+
+
+@pytest.mark.parametrize("mark", [pytest.mark.xfail, pytest.mark.xfail(strict=True), pytest.mark.skip(reason="no")])
+def test_a_promise_is_not_declared_broken_without_a_reason_or_leniently(mark):
+    marked = mark(lambda self: None)
+    with pytest.raises(TypeError, match="overrides a promise"):
+        type("Quiet", (CollectionContract,), {"test_closing_twice_is_fine": marked})
