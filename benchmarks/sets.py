@@ -11,6 +11,7 @@ import numpy as np
 from nudge_vdb.contract import Metric, Rows
 from nudge_vdb.demo import SPLITS, cranfield_rows, open_data
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.nudge import unit
 from nudge_vdb.testing import MemoryFixture, memory_fixture
 
 ELSEWHERE = Path(os.environ.get("NUDGE_VDB_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -23,6 +24,7 @@ class RetrievalSet:
 
     name: str
     rows: np.ndarray
+    """Of length 1, as the model made them before they were stored in float16."""
     queries: np.ndarray
     query: np.ndarray
     row: np.ndarray
@@ -56,7 +58,7 @@ def load(name: str) -> RetrievalSet | None:
         with open_data() as data:
             return RetrievalSet(
                 name,
-                cranfield_rows().vectors,
+                unit(cranfield_rows().vectors)[0],
                 data["queries"].astype(np.float32),
                 data["qrel_query"],
                 data["qrel_row"].astype(np.int64),
@@ -67,5 +69,5 @@ def load(name: str) -> RetrievalSet | None:
         return None
     with np.load(path) as data:
         split = np.array([SPLITS[str(each)] for each in data["query_split"]])
-        rows, queries = data["doc_vectors"].astype(np.float32), data["query_vectors"].astype(np.float32)
+        rows, queries = unit(data["doc_vectors"])[0], data["query_vectors"].astype(np.float32)
         return RetrievalSet(name, rows, queries, data["qrel_query"], data["qrel_doc"].astype(np.int64), split)

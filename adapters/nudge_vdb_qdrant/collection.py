@@ -147,9 +147,16 @@ class QdrantCollection:
             held: Any = record.vector
             vector = held.get(self._field.name) if isinstance(held, Mapping) else held
             if vector:
-                out[place] = vector
+                out[place] = self._scaled(np.array(vector, np.float32))
                 present[number] = True
         return present
+
+    def _scaled(self, vector: Vectors) -> Vectors:
+        """Return *vector* as a cosine collection means it: local mode hands out what it was sent after a restart."""
+        length = float(np.linalg.norm(vector.astype(np.float64)))
+        if not self._traits.rescales or length == 0 or abs(length - 1) <= LOCAL_ROUNDING:
+            return vector
+        return np.asarray((vector / length).astype(np.float32))
 
 
 def _outcome(found: bool, there: bool, due: bool, sent: Outcome) -> Outcome:

@@ -69,7 +69,7 @@ def _tunable(collection: str, name: str, params: models.VectorParams) -> Field:
     if params.multivector_config is not None:
         raise UnfitCollection(f"{where} holds several vectors per row; NUDGE moves single ones")
     if params.datatype not in (None, models.Datatype.FLOAT32):
-        raise UnfitCollection(f"{where} is stored as {params.datatype}; only float32 can be tuned")
+        raise UnfitCollection(f"{where} is stored as {params.datatype.value}; only float32 can be tuned")
     if params.distance not in METRICS:
         known = ", ".join(distance.value for distance in METRICS)
         raise UnfitCollection(f"{where} compares by {params.distance.value}; expected one of {known}")
