@@ -408,7 +408,7 @@ def test_a_fall_of_the_cold_score_is_said_in_words(world, tmp_path):
 def test_a_plan_that_is_worse_than_what_is_live_says_so(world, tmp_path):
     tune(world, tmp_path, test=world.test)
     worse = nudge_vdb.plan(world.collection, world.fewer, state=tmp_path, test=world.test, step=0.01)
-    assert worse.report["test"]["live"] > worse.report["test"]["after"]
+    assert worse.report["test"]["live"]["live"] > worse.report["test"]["after"]
     assert any("version 1, which is live, is better" in warning for warning in worse.report["warnings"])
 
 

@@ -1,0 +1,72 @@
+"""How the version that is live scores, to hold a plan against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nudge_vdb.contract import Collection, Mask
+from nudge_vdb.judgements import Judgements
+from nudge_vdb.nudge import Floats, Ints
+from nudge_vdb.options import Options
+from nudge_vdb.planning import Ground, query_digests
+from nudge_vdb.ranking import scores
+from nudge_vdb.selection import FEWEST_QUERIES
+from nudge_vdb.snapshot import Version
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Live:
+    """The rows as they are now, and the version that put them there."""
+
+    collection: Collection
+    ground: Ground
+    version: Version
+    options: Options
+
+    def compared(self, judgements: Judgements, planned: Floats) -> Figures:
+        """Compare with a plan that scores *planned* (nq,), on the queries that the live version was not trained on.
+
+        The plan's scores leave each query out, or never saw it; the live version's cannot, so queries that it was
+        trained on do not count. Of fewer than 20 others, only the number is given.
+        """
+        unseen = np.flatnonzero(~self._trained_on(judgements))
+        figures: Figures = {"version": self.version.number, "queries": len(unseen)}
+        if len(unseen) < FEWEST_QUERIES:
+            return figures
+        live = self._scores(judgements)[unseen]
+        return {**figures, "live": float(live.mean()), "after": float(planned[unseen].mean())}
+
+    def _trained_on(self, judgements: Judgements) -> Mask:
+        names, vectors = query_digests(judgements)
+        seen = self.version.content.seen
+        return np.asarray(np.isin(names, seen) | np.isin(vectors, seen))
+
+    def _scores(self, judgements: Judgements) -> Floats:
+        metric, measure = self.collection.traits.metric, self.options.measure
+        return np.asarray(scores(judgements, self.ground.live_parts, self._texts, metric, [measure])[0])
+
+    def _texts(self, places: Ints) -> list[str]:
+        return [self.collection.text_of(key) for key in self.ground.pages.keys.at(places)]
+
+
+def warnings(comparisons: Mapping[str, Figures]) -> list[str]:
+    """Say where the live version is better than the plan, or that nothing can be said."""
+    known = {name: found for name, found in comparisons.items() if "live" in found}
+    if comparisons and not known:
+        number = next(iter(comparisons.values()))["version"]
+        return [
+            f"version {number}, which is live, was trained on these queries, so it cannot be compared with this plan; "
+            "give other queries with --test to compare them"
+        ]
+    return [
+        f"version {found['version']}, which is live, is better than this plan on the {found['queries']} {name} queries "
+        f"that it was not trained on: {found['live']:.4f} against {found['after']:.4f}"
+        for name, found in known.items()
+        if found["live"] > found["after"]
+    ]
