@@ -60,28 +60,38 @@ def parse_address(text: str) -> Address:
     Raises:
         BadAddress: no scheme, no collection, a user or password, a bad port, an option given twice.
     """
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as exc:
-        raise BadAddress(f"{text!r} is not an address ({exc}); expected {SHAPE}") from exc
-    if parts.username is not None or parts.password is not None:
+    if "@" in text.partition("://")[2].partition("/")[0]:
         raise BadAddress(
             "an address may not hold a user or password, since addresses end up in logs; "
             "set QDRANT_API_KEY or MILVUS_TOKEN in the environment instead"
         )
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as exc:
+        why = "" if "@" in text else f" ({exc})"
+        raise BadAddress(f"{_shown(text)} is not an address{why}; expected {SHAPE}") from exc
     backend, _, transport = parts.scheme.partition("+")
-    path, _, collection = unquote(parts.path).rpartition("/")
-    if not backend or not collection:
-        missing = "the name of a collection at its end" if backend else "a backend in front, such as qdrant://"
-        raise BadAddress(f"{text!r} lacks {missing}; expected {SHAPE}")
+    path, _, collection = parts.path.rpartition("/")
+    if not backend or "://" not in text:
+        raise BadAddress(f"{_shown(text)} lacks a backend in front, such as qdrant://; expected {SHAPE}")
+    if not collection:
+        raise BadAddress(f"{_shown(text)} lacks the name of a collection at its end; expected {SHAPE}")
+    if parts.fragment:
+        raise BadAddress(f"{_shown(text)} holds a '#'; write it as %23, or leave it out; expected {SHAPE}")
     host = parts.netloc if port is None else parts.netloc.rpartition(":")[0]
-    return Address(backend, transport, unquote(host), port, path, collection, _options(text, parts.query))
+    place = (unquote(host), port, unquote(path), unquote(collection))
+    return Address(backend, transport, *place, _options(text, parts.query))
+
+
+def _shown(text: str) -> str:
+    """Return *text* for a message, without what stands before an @: it may be a password."""
+    return repr("…@" + text.rpartition("@")[2] if "@" in text else text)
 
 
 def _options(text: str, query: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
     options = dict(pairs)
     if len(options) < len(pairs):
-        raise BadAddress(f"{text!r} gives an option twice")
+        raise BadAddress(f"{_shown(text)} gives an option twice")
     return options

@@ -30,7 +30,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Make *path* hold *content* as JSON that people can read."""
-    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """Return *content* as the JSON that :func:`write_json` writes, the same for the same content."""
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -71,9 +76,12 @@ def read_array(path: Path) -> NDArray[Any]:
     return mapped
 
 
-def append_line(path: Path, line: bytes) -> None:
-    """Add *line* to the end of *path*; durable when it returns."""
-    with path.open("ab") as file:
+def append_line(path: Path, offset: int, line: bytes) -> None:
+    """Write *line* at *offset* of *path*, dropping whatever a dying run left beyond; durable when it returns."""
+    path.touch()
+    with path.open("r+b") as file:
+        file.truncate(offset)
+        file.seek(offset)
         file.write(line)
         file.flush()
         os.fsync(file.fileno())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nudge_vdb.contract import Vectors
 from nudge_vdb.errors import BadJudgements, BadOption
-from nudge_vdb.judgements import Judgements, build, graded
+from nudge_vdb.judgements import Judgements, as_float32, build, graded
 
 
 def load(path: Path, splits: Sequence[str] = ()) -> Judgements:
@@ -34,7 +34,7 @@ def load(path: Path, splits: Sequence[str] = ()) -> Judgements:
     if not path.is_file():
         raise BadJudgements(f"{path} does not exist; expected a JSONL file or a BEIR folder")
     if path.suffix == ".tsv":
-        return _beir(path.parent.parent, [path])
+        return _beir(path.resolve().parent.parent, [path])
     return _jsonl(path)
 
 
@@ -56,15 +56,26 @@ def _jsonl(path: Path) -> Judgements:
 
 def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the JSON object of every line that is not blank, with the words that name its place."""
-    with path.open(encoding="utf-8") as lines:
-        for number, text in enumerate(lines, start=1):
+    for where, text in _lines(path):
+        yield where, _json_object(text, where)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield every line that is not blank, with the words that name its place."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path} line {number}"
+            try:
+                text = line.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as exc:
+                raise BadJudgements(f"{where} is not UTF-8 text: {exc}") from exc
             if text.strip():
-                yield f"{path} line {number}", _json_object(text, f"{path} line {number}")
+                yield where, text
 
 
 def _json_object(text: str, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=lambda pairs: _distinct(pairs, where))
     except json.JSONDecodeError as exc:
         raise BadJudgements(f"{where} is not JSON: {exc}") from exc
     if not isinstance(found, dict):
@@ -72,11 +83,19 @@ def _json_object(text: str, where: str) -> dict[str, Any]:
     return found
 
 
+def _distinct(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadJudgements(f"{where} names {twice!r} twice")
+    return dict(pairs)
+
+
 def _vector(value: object, first: Vectors | None, where: str) -> Vectors:
     try:
-        vector = np.asarray(value, dtype=np.float32)
+        vector = as_float32(cast("ArrayLike", value))
     except (TypeError, ValueError) as exc:
-        raise BadJudgements(f'{where}: "vector" is no list of numbers') from exc
+        raise BadJudgements(f'{where}: "vector" is no list of numbers: {exc}') from exc
     if vector.ndim != 1 or not len(vector):
         raise BadJudgements(f'{where}: "vector" is no list of numbers')
     if first is not None and len(vector) != len(first):
@@ -136,7 +155,7 @@ def _query_names(path: Path) -> dict[str, int]:
         raise BadJudgements(f"{path} does not exist; a BEIR folder holds queries.jsonl, qrels/ and queries.npy")
     names: dict[str, int] = {}
     for where, line in _json_lines(path):
-        name = str(line.get("_id", ""))
+        name = line["_id"] if isinstance(line.get("_id"), str) else ""
         if not name or name in names:
             raise BadJudgements(f'{where}: "_id" is {"given twice" if name else "missing"}')
         names[name] = len(names)
@@ -150,8 +169,8 @@ def _query_vectors(path: Path, count: int) -> Vectors:
             "there with numpy.save, one row a line"
         )
     try:
-        vectors = np.load(path, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError, EOFError) as exc:
+        vectors = as_float32(np.load(path, allow_pickle=False))
+    except (OSError, TypeError, ValueError, EOFError) as exc:
         raise BadJudgements(f"{path} is no .npy file of numbers: {exc}") from exc
     if vectors.ndim != 2 or len(vectors) != count:
         raise BadJudgements(f"{path} has shape {vectors.shape}; queries.jsonl has {count} queries, one row each")
@@ -160,11 +179,9 @@ def _query_vectors(path: Path, count: int) -> Vectors:
 
 def _qrels(path: Path) -> Iterator[tuple[str, str, str, float]]:
     """Yield place, query, row and grade of every line below the header."""
-    with path.open(encoding="utf-8", newline="") as lines:
-        for number, cells in enumerate(csv.reader(lines, delimiter="\t"), start=1):
-            where = f"{path} line {number}"
-            if not cells or (number == 1 and not _is_number(cells[-1])):
-                continue
+    for number, (where, line) in enumerate(_lines(path)):
+        cells = line.split("\t")
+        if number or _is_number(cells[-1]):
             if len(cells) != 3 or not _is_number(cells[2]):
                 raise BadJudgements(f"{where}: expected query-id, corpus-id and score, separated by tabs")
             yield where, cells[0], cells[1], float(cells[2])

@@ -24,20 +24,15 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._events, whole = _read(path)
-        self._cut_torn_end(whole)
-
-    def _cut_torn_end(self, whole: int) -> None:
-        """Drop a line that a dying run left half written; nothing it spoke of was acknowledged by it."""
-        if self.path.exists() and self.path.stat().st_size > whole:
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
+        self._events, self._size = _read(path)
 
     def add(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - facts are JSON
         """Append an event; durable when it returns."""
         entry: Event = {"event": event, "time": round(time.time(), 3), **facts}
         body = json.dumps(entry, sort_keys=True).encode()
-        append_line(self.path, b"%08x %s\n" % (zlib.crc32(body), body))
+        line = b"%08x %s\n" % (zlib.crc32(body), body)
+        append_line(self.path, self._size, line)
+        self._size += len(line)
         self._events.append(entry)
 
     @property
@@ -61,17 +56,17 @@ class Journal:
 
 
 def _read(path: Path) -> tuple[list[Event], int]:
-    """Return the events in *path* and the number of bytes they take."""
+    """Return the events in *path* and the number of bytes they take; a torn last line is not one."""
     content = path.read_bytes() if path.exists() else b""
     whole = content.rfind(b"\n") + 1
-    lines = content[:whole].splitlines()
+    lines = content[:whole].split(b"\n")[:-1]
     return [_event(path, number, line) for number, line in enumerate(lines, start=1)], whole
 
 
 def _event(path: Path, number: int, line: bytes) -> Event:
     checksum, _, body = line.partition(b" ")
     try:
-        if int(checksum, 16) != zlib.crc32(body):
+        if checksum != b"%08x" % zlib.crc32(body):
             raise ValueError("its checksum does not fit")
         entry: Event = json.loads(body)
     except ValueError as exc:

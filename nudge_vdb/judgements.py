@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +18,7 @@ from nudge_vdb.errors import BadJudgements
 Relevant = Mapping[str, float] | Mapping[int, float] | Sequence[str] | Sequence[int]
 """The rows that answer one query: ids, or ids with grades; grades of 0 and below are no judgement."""
 
+LARGEST = float(np.finfo(np.float32).max)
 SAME_QUERY = 1e-4
 """Two unit queries nearer than this are one query, embedded twice."""
 
@@ -41,7 +44,7 @@ class Judgements:
 
     @classmethod
     def from_arrays(
-        cls, vectors: ArrayLike, relevant: Sequence[Relevant], query_ids: Sequence[str] | None = None
+        cls, vectors: ArrayLike, relevant: Sequence[Relevant], query_ids: Sequence[str] | Sequence[int] | None = None
     ) -> Judgements:
         """Return judgements from query *vectors* (nq, d) and, for each, its relevant rows.
 
@@ -50,7 +53,7 @@ class Judgements:
                 row, ids given twice. The message names the query.
         """
         array = _two_dimensional(vectors)
-        names = tuple(str(place) for place in range(len(array))) if query_ids is None else tuple(query_ids)
+        names = tuple(map(str, range(len(array)) if query_ids is None else query_ids))
         if not len(array) == len(relevant) == len(names):
             raise BadJudgements(
                 f"{len(array)} query vectors, {len(relevant)} lists of relevant rows and {len(names)} query ids: "
@@ -74,7 +77,7 @@ class Judgements:
 
     def digest(self) -> str:
         """Return a SHA-256 over all that counts, the same for the same judgements."""
-        content = hashlib.sha256("\n".join([*self.query_ids, "", *self.rows]).encode())
+        content = hashlib.sha256(json.dumps([self.query_ids, self.rows]).encode())
         for array in (self.vectors, self.query, self.grades, self.weights):
             content.update(np.ascontiguousarray(array).tobytes())
         return content.hexdigest()
@@ -124,14 +127,28 @@ def _row_id(value: object, where: str) -> str:
 
 
 def _grade(value: object, where: str) -> float:
-    if isinstance(value, (int, float, np.integer, np.floating)) and np.isfinite(float(value)):
-        return float(value)
+    number: Any = value if isinstance(value, (int, float, np.integer, np.floating)) else np.nan
+    if -LARGEST <= number <= LARGEST:
+        return float(number)
     raise BadJudgements(f"{where}: {value!r} is no grade; give a number")
+
+
+def as_float32(numbers: ArrayLike) -> Vectors:
+    """Return *numbers* as float32, infinity where they are beyond it.
+
+    Raises:
+        TypeError, ValueError: they are no array of numbers.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(numbers, dtype=np.float64).astype(np.float32)
+    except OverflowError as exc:
+        raise ValueError("a number is beyond any float") from exc
 
 
 def _two_dimensional(vectors: ArrayLike) -> Vectors:
     try:
-        array = np.asarray(vectors, dtype=np.float32)
+        array = as_float32(vectors)
     except (TypeError, ValueError) as exc:
         raise BadJudgements(f"the query vectors are no array of numbers of one width: {exc}") from exc
     if array.ndim != 2:

@@ -33,7 +33,7 @@ class KeyTable(Sequence[RowKey]):
         return len(self.offsets) - 1
 
     def __getitem__(self, place: int) -> RowKey:  # type: ignore[override]  # a slice is never asked for
-        if place >= len(self):
+        if not 0 <= place < len(self):
             raise IndexError(place)
         return self.content[self.offsets[place] : self.offsets[place + 1]].tobytes()
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.contract import Collection, Mask, Page, Vectors
+from nudge_vdb.contract import Collection, Mask, Page, Traits, Vectors
 from nudge_vdb.durable import write_json
 from nudge_vdb.keys import KeyTable
 
@@ -53,6 +53,7 @@ class _Done:
     """How far a page-out has come."""
 
     identity: str
+    width: int
     started: float
     rows: int = 0
     key_bytes: int = 0
@@ -63,14 +64,14 @@ class _Done:
 
 def page_out(collection: Collection, folder: Path, progress: Progress = lambda _: None) -> Pages:
     """Copy every vector of *collection* into *folder*, going on where an interrupted page-out stopped."""
-    done = _continued(folder, collection.traits.identity) or _begun(folder, collection.traits.identity)
+    done = _continued(folder, collection.traits) or _begun(folder, collection.traits)
     limit = max(16, PAGE_BYTES // (4 * collection.traits.width))
     while not done.complete:
         page = collection.scan(done.cursor, limit)
         _append(folder, page, done)
         write_json(folder / "progress.json", vars(done))
         progress(done.rows)
-    return _opened(folder, collection.traits.width, done)
+    return _opened(folder, done)
 
 
 def forget(folder: Path) -> None:
@@ -78,23 +79,30 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _begun(folder: Path, identity: str) -> _Done:
+def _begun(folder: Path, traits: Traits) -> _Done:
     forget(folder)
     folder.mkdir(parents=True)
     for name in ("vectors.f32", "keys.bin", "lengths.i64"):
         (folder / name).touch()
-    return _Done(identity, time.time())
+    return _Done(traits.identity, traits.width, time.time())
 
 
-def _continued(folder: Path, identity: str) -> _Done | None:
+def _continued(folder: Path, traits: Traits) -> _Done | None:
     """Return how far an interrupted page-out of the same collection had come, its files cut to that point."""
     try:
         done = _Done(**json.loads((folder / "progress.json").read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    if done.identity != identity or done.complete or not 0 <= time.time() - done.started < STALE_AFTER:
-        return None
-    return done
+    same = (done.identity, done.width) == (traits.identity, traits.width)
+    fresh = 0 <= time.time() - done.started < STALE_AFTER
+    return done if same and fresh and not done.complete and _holds(folder, done) else None
+
+
+def _holds(folder: Path, done: _Done) -> bool:
+    """Tell whether the files hold as much as *done* says; a machine that lost its power may have lost their ends."""
+    sizes = {"vectors.f32": 4 * done.width * done.rows, "keys.bin": done.key_bytes, "lengths.i64": 8 * done.rows}
+    paths = {folder / name: size for name, size in sizes.items()}
+    return all(path.is_file() and path.stat().st_size >= size for path, size in paths.items())
 
 
 def _append(folder: Path, page: Page, done: _Done) -> None:
@@ -102,7 +110,7 @@ def _append(folder: Path, page: Page, done: _Done) -> None:
     present = ~page.absent
     keys = [key for key, here in zip(page.keys, present, strict=True) if here]
     vectors = np.ascontiguousarray(page.vectors[present], dtype=np.float32)
-    _put(folder / "vectors.f32", 4 * page.vectors.shape[1] * done.rows, vectors.tobytes())
+    _put(folder / "vectors.f32", 4 * done.width * done.rows, vectors.tobytes())
     _put(folder / "keys.bin", done.key_bytes, b"".join(keys))
     _put(folder / "lengths.i64", 8 * done.rows, np.array([len(key) for key in keys], np.int64).tobytes())
     done.rows += len(keys)
@@ -119,11 +127,11 @@ def _put(path: Path, offset: int, content: bytes) -> None:
         file.write(content)
 
 
-def _opened(folder: Path, width: int, done: _Done) -> Pages:
+def _opened(folder: Path, done: _Done) -> Pages:
     lengths = np.fromfile(folder / "lengths.i64", np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     content = _mapped(folder / "keys.bin", np.uint8, (done.key_bytes,))
-    vectors = _mapped(folder / "vectors.f32", np.float32, (done.rows, width))
+    vectors = _mapped(folder / "vectors.f32", np.float32, (done.rows, done.width))
     pages = Pages(KeyTable(offsets, content), vectors, np.empty(0, np.int64), done.absent)
     return Pages(pages.keys, vectors, _not_finite(pages), done.absent)
 

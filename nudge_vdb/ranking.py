@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from nudge_vdb.contract import Metric
+from nudge_vdb.contract import Metric, Vectors
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
 from nudge_vdb.nudge import Floats, Ints, unit
-from nudge_vdb.rivals import Best, Part, best_rows
+from nudge_vdb.rivals import Best, Part, best_rows, engine_score
 
 TIES = 32
 """How many rows beyond the cutoff are kept, so that rows of equal score can be put in order."""
@@ -29,41 +29,43 @@ def scores(
 ) -> Floats:
     """Return what every query of *judgements* scores by each of *measures*, (measures, nq).
 
-    *parts* streams the rows, as often as it is called. Rows of equal score are ordered by id, descending, as
-    trec_eval does it; of more than 32 equal rows at the cutoff, any may be left out.
+    *parts* streams the rows, their places ascending, as often as it is called. Rows of equal score are ordered by id,
+    descending, as trec_eval does it; rows that are the same vector have equal scores. Of more than 32 equal rows at
+    the cutoff, any may be left out.
     """
-    return np.concatenate(
-        [
-            _scores(
-                judgements, range(first, min(first + QUERIES_AT_ONCE, len(judgements))), parts, texts, metric, measures
-            )
-            for first in range(0, len(judgements), QUERIES_AT_ONCE)
-        ],
-        axis=1,
-    )
-
-
-def _scores(
-    judgements: Judgements,
-    queries: range,
-    parts: Callable[[], Iterable[Part]],
-    texts: Texts,
-    metric: Metric,
-    measures: Sequence[Measure],
-) -> Floats:
-    units, lengths = unit(judgements.vectors[queries.start : queries.stop])
-    depth = max(measure.k for measure in measures) + TIES
-    best = best_rows(parts(), units, lengths, depth, metric)
     columns = []
-    for place, query in enumerate(queries):
-        ranking = ranked(best, place, texts)
-        columns.append(score_ranking(ranking, dict(judgements.relevant(query)), measures))
+    for first in range(0, len(judgements), QUERIES_AT_ONCE):
+        queries = range(first, min(first + QUERIES_AT_ONCE, len(judgements)))
+        best = _best(judgements.vectors[queries.start : queries.stop], parts, metric, measures)
+        columns += [
+            score_ranking(ranked(best, place, texts), dict(judgements.relevant(query)), measures)
+            for place, query in enumerate(queries)
+        ]
     return np.array(columns).T
+
+
+def _best(queries: Vectors, parts: Callable[[], Iterable[Part]], metric: Metric, measures: Sequence[Measure]) -> Best:
+    units, lengths = unit(queries)
+    best = best_rows(parts(), units, lengths, max(measure.k for measure in measures) + TIES, metric)
+    for places, vectors in parts():
+        _score_again(best, places, vectors, units, lengths, metric)
+    return best
+
+
+def _score_again(best: Best, places: Ints, vectors: Vectors, units: Vectors, lengths: Floats, metric: Metric) -> None:
+    """Score those of *best* that lie in this part pair by pair: in a matrix product, equal rows differ by rounding."""
+    if not len(places):
+        return
+    at = np.minimum(np.searchsorted(places, best.places), len(places) - 1)
+    query, slot = np.nonzero((places[at] == best.places) & np.isfinite(best.scores))
+    rows, row_lengths = unit(vectors[at[query, slot]])
+    cosines = np.einsum("ij,ij->i", units[query], rows, dtype=np.float64)
+    best.scores[query, slot] = engine_score(metric, cosines, row_lengths, lengths[query])
 
 
 def ranked(best: Best, query: int, texts: Texts) -> list[str]:
     """Return the ids of the best rows of *query*, best first, equal scores by id descending."""
-    real = best.places[query] >= 0
+    real = best.scores[query] > -np.inf
     names = texts(best.places[query][real])
     pairs = sorted(zip(best.scores[query][real].tolist(), names, strict=True), reverse=True)
     return [name for _, name in pairs]

@@ -11,7 +11,7 @@ from nudge_vdb.writeback import Tally
 
 Report = dict[str, Any]
 
-INTERNAL = ("files", "format")
+INTERNAL = ("files", "format", "digest")
 
 
 def plan_report(manifest: Mapping[str, Any], status: str, seconds: Mapping[str, float]) -> Report:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from nudge_vdb.contract import Collection, Mask, Outcome, Page, RowKey, Traits, Vectors
 from nudge_vdb.errors import Busy, TooLarge, Unknown, Unreachable
@@ -94,7 +94,7 @@ class Patient:
 
     def _again(self, call: Callable[[], T]) -> T:
         transient = retry_if_exception_type((Busy, Unreachable))
-        return Retrying(retry=transient, wait=_wait, stop=stop_after_delay(self._patience), reraise=True)(call)
+        return Retrying(retry=transient, wait=_wait, stop=stop_before_delay(self._patience), reraise=True)(call)
 
 
 def _halves(count: int) -> tuple[slice, slice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.contract import Vectors
-from nudge_vdb.durable import file_digest, read_array, read_json, sync_folder, write_array, write_json
+from nudge_vdb.durable import file_digest, json_bytes, read_array, read_json, sync_folder, write_array, write_json
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
 
@@ -75,11 +76,16 @@ def write_version(folder: Path, number: int, content: Content, facts: Mapping[st
     for name, array in zip(ARRAYS, arrays, strict=True):
         write_array(folder / f"{name}.npy", array)
     files = {f"{name}.npy": file_digest(folder / f"{name}.npy") for name in ARRAYS}
-    manifest = {"format": FORMAT, "version": number, "files": files, **facts}
+    manifest = sealed({"format": FORMAT, "version": number, "files": files, **facts})
     sync_folder(folder)
     write_json(folder / "manifest.json", manifest)
     sync_folder(folder.parent)
     return Version(number, folder, manifest)
+
+
+def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *facts* with a digest of themselves."""
+    return {**facts, "digest": hashlib.sha256(json_bytes(facts)).hexdigest()}
 
 
 def open_version(folder: Path) -> Version:
@@ -93,4 +99,7 @@ def open_version(folder: Path) -> Version:
         raise StateDamaged(
             f"{folder} has format {manifest.get('format')!r} and this nudge-vdb reads {FORMAT}; update nudge-vdb"
         )
+    facts = {name: value for name, value in manifest.items() if name != "digest"}
+    if (folder / "manifest.json").read_bytes() != json_bytes(sealed(facts)):
+        raise StateDamaged(f"{folder / 'manifest.json'} is not what was written; restore it from a backup of the state")
     return Version(int(manifest["version"]), folder, manifest)

@@ -50,15 +50,10 @@ class State:
             Locked: somebody else holds it; the message names them.
             BadOption: the folder cannot be written.
         """
-        self._make()
         lock = FileLock(self.folder / "lock", timeout=0)
         try:
-            lock.acquire()
-        except Timeout as exc:
-            raise Locked(f"{self._holder()} is working on {self.traits.identity}; wait until it is done") from exc
-        try:
+            self._make(lock)
             self.__dict__.pop("journal", None)
-            write_json(self.folder / "holder.json", _myself())
             yield
         finally:
             lock.release()
@@ -97,11 +92,16 @@ class State:
             return "prepared" if version.manifest["proven"] else "unproven"
         return "rolled-back" if last[-1][1] < number else "applied"
 
-    def _make(self) -> None:
+    def _make(self, lock: FileLock) -> None:
+        """Take *lock*, in a folder that is made if it is not there, and sign for it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            write_json(self.folder / "holder.json", _myself())
             if not (self.folder / "collection.json").exists():
                 write_json(self.folder / "collection.json", self._facts())
+        except Timeout as exc:
+            raise Locked(f"{self._holder()} is working on {self.traits.identity}; wait until it is done") from exc
         except OSError as exc:
             raise BadOption(
                 f"the state folder {self.folder} cannot be written: {exc}; name another with --state"
