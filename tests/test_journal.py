@@ -1,0 +1,111 @@
+"""The journal: what was noted stays noted, and what is damaged is never believed."""
+
+import pytest
+
+from nudge_vdb.errors import StateDamaged
+from nudge_vdb.journal import Journal
+
+MOVES = [
+    ("begin", {"to": 1, "from": 0}),
+    ("batch", {"written": 3, "skipped": {"missing": ["a\r\nb", "日本"]}}),
+    ("end", {"to": 1, "from": 0}),
+    ("begin", {"to": 2, "from": 1}),
+    ("batch", {"written": 1, "skipped": {}}),
+]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A journal of MOVES, the last move unfinished."""
+    journal = Journal(tmp_path / "journal")
+    for event, facts in MOVES:
+        journal.add(event, **facts)
+    return tmp_path / "journal"
+
+
+def told(journal):
+    """All that a journal can say."""
+    return journal.live, journal.unfinished, journal.begun(), journal.finished()
+
+
+def damaged(line):
+    return pytest.raises(StateDamaged, match=f"journal line {line} is damaged")
+
+
+def test_a_new_journal_tells_of_nothing_and_makes_no_file(tmp_path):
+    assert told(Journal(tmp_path / "journal")) == (0, None, set(), [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_events_survive_reopening(path):
+    journal = Journal(path)
+    assert told(journal) == (1, 2, {1, 2}, [(0, 1)])
+    journal.add("end", **{"to": 2, "from": 1})
+    assert told(Journal(path)) == told(journal) == (2, None, {1, 2}, [(0, 1), (1, 2)])
+
+
+def test_a_way_back_is_a_move_like_any_other(path):
+    journal = Journal(path)
+    journal.add("begin", **{"to": 0, "from": 1})
+    assert told(journal) == (1, 0, {1, 2}, [(0, 1)])
+    journal.add("end", **{"to": 0, "from": 1})
+    assert told(journal) == told(Journal(path)) == (0, None, {1, 2}, [(0, 1), (1, 0)])
+
+
+def test_an_event_is_there_as_soon_as_it_was_added(path):
+    journal = Journal(path)
+    journal.add("end", **{"to": 2, "from": 1})
+    assert Journal(path).live == journal.live == 2
+
+
+def test_a_last_line_torn_anywhere_is_dropped_and_the_next_event_can_be_added(path, tmp_path):
+    content = path.read_bytes()
+    start = content[:-1].rfind(b"\n") + 1
+    for length in range(start, len(content)):
+        torn = tmp_path / f"torn at {length}"
+        torn.write_bytes(content[:length])
+        Journal(torn).add("end", **{"to": 2, "from": 1})
+        assert told(Journal(torn)) == (2, None, {1, 2}, [(0, 1), (1, 2)])
+
+
+def test_reading_a_journal_changes_nothing_that_somebody_else_may_be_writing(path):
+    torn = path.read_bytes()[:-5]
+    path.write_bytes(torn)
+    assert told(Journal(path)) == (1, 2, {1, 2}, [(0, 1)])
+    assert path.read_bytes() == torn
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x20, 0x80])
+def test_a_byte_flipped_anywhere_in_an_earlier_line_is_noticed_and_the_line_named(path, flip):
+    content = path.read_bytes()
+    for place in range(content[:-1].rfind(b"\n")):
+        flipped = bytearray(content)
+        flipped[place] ^= flip
+        path.write_bytes(flipped)
+        with damaged(content[:place].count(b"\n") + 1):
+            Journal(path)
+
+
+def test_no_byte_of_an_earlier_line_may_be_any_other(path):
+    first, rest = path.read_bytes().split(b"\n", 1)
+    for place in [*range(len(b"12345678 {")), len(first)]:
+        for byte in range(256):
+            changed = bytearray(first + b"\n")
+            if changed[place] != byte:
+                changed[place] = byte
+                path.write_bytes(bytes(changed) + rest)
+                with damaged(1):
+                    Journal(path)
+
+
+def test_a_line_that_was_taken_out_of_its_middle_is_noticed(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1][:20], *lines[2:]]))
+    with damaged(2):
+        Journal(path)
+
+
+def test_an_empty_line_is_damage(path):
+    path.write_bytes(b"\n" + path.read_bytes())
+    with damaged(1):
+        Journal(path)
