@@ -40,28 +40,34 @@ def installed() -> list[dict[str, Any]]:
 
 
 def _described(point: EntryPoint) -> dict[str, Any]:
-    package = point.dist.name if point.dist else point.module
+    reason = ""
     try:
         point.load()
     except ImportError as exc:
-        return {"backend": point.name, "package": package, "usable": False, "reason": _advice(point.name, exc)}
-    return {"backend": point.name, "package": package, "usable": True, "reason": ""}
+        reason = _advice(point, exc)
+    return {"backend": point.name, "package": _package(point), "usable": not reason, "reason": reason}
 
 
 def _load(group: str, name: str) -> Any:  # noqa: ANN401 - what an entry point holds is known by its group
-    found = {(point.value, point.dist.name if point.dist else ""): point for point in entry_points(group=group)}
-    matching = [point for point in found.values() if point.name == name]
+    found = entry_points(group=group)
+    matching = [point for point in found if point.name == name]
     if not matching:
-        known = ", ".join(sorted({point.name for point in found.values()})) or "none"
+        known = ", ".join(sorted(found.names)) or "none"
         raise BackendUnavailable(f"no installed package provides the backend {name!r}; installed: {known}")
     if len(matching) > 1:
-        packages = " and ".join(sorted(point.dist.name if point.dist else point.value for point in matching))
+        packages = " and ".join(sorted(map(_package, matching)))
         raise BackendUnavailable(f"{packages} both provide the backend {name!r}; uninstall one of them")
     try:
         return matching[0].load()
     except ImportError as exc:
-        raise BackendUnavailable(_advice(name, exc)) from exc
+        raise BackendUnavailable(_advice(matching[0], exc)) from exc
 
 
-def _advice(name: str, failure: ImportError) -> str:
-    return f"the client of {name} cannot be imported ({failure}); install it with: pip install 'nudge-vdb[{name}]'"
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.module
+
+
+def _advice(point: EntryPoint, failure: ImportError) -> str:
+    package = _package(point)
+    wanted = f"{package}[{point.name}]" if package == "nudge-vdb" else package
+    return f"the client of {point.name} cannot be imported ({failure}); install it with: pip install '{wanted}'"

@@ -78,13 +78,22 @@ def read_array(path: Path) -> NDArray[Any]:
 
 def append_line(path: Path, offset: int, line: bytes) -> None:
     """Write *line* at *offset* of *path*, dropping whatever a dying run left beyond; durable when it returns."""
-    path.touch()
+    if not path.exists():
+        write_bytes(path, b"")
     with path.open("r+b") as file:
         file.truncate(offset)
         file.seek(offset)
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+
+
+def make_folder(folder: Path) -> None:
+    """Make *folder* exist, durably, with all folders above it."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def graded(rows: object, where: str) -> dict[str, float]:
     """Return the relevant *rows* of one query as {id: grade}, pairs with a grade of 0 or below left out."""
     if isinstance(rows, Mapping):
         pairs = [(_row_id(text, where), _grade(grade, where)) for text, grade in rows.items()]
-    elif isinstance(rows, Sequence) and not isinstance(rows, str):
+    elif isinstance(rows, (Sequence, Set, np.ndarray)) and not isinstance(rows, str):
         pairs = [(_row_id(text, where), 1.0) for text in rows]
     else:
         raise BadJudgements(f'{where}: "relevant" is {rows!r}; expected ["row id", …] or {{"row id": grade}}')

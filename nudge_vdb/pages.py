@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.contract import Collection, Mask, Page, Traits, Vectors
-from nudge_vdb.durable import write_json
+from nudge_vdb.durable import make_folder, write_json
 from nudge_vdb.keys import KeyTable
 
 PAGE_BYTES = 8 << 20
@@ -81,7 +82,7 @@ def forget(folder: Path) -> None:
 
 def _begun(folder: Path, traits: Traits) -> _Done:
     forget(folder)
-    folder.mkdir(parents=True)
+    make_folder(folder)
     for name in ("vectors.f32", "keys.bin", "lengths.i64"):
         (folder / name).touch()
     return _Done(traits.identity, traits.width, time.time())
@@ -125,6 +126,8 @@ def _put(path: Path, offset: int, content: bytes) -> None:
         file.seek(offset)
         file.truncate()
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _opened(folder: Path, done: _Done) -> Pages:

@@ -10,7 +10,7 @@ from nudge_vdb.contract import Metric, Vectors
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
 from nudge_vdb.nudge import Floats, Ints, unit
-from nudge_vdb.rivals import Best, Part, best_rows, engine_score
+from nudge_vdb.rivals import Best, Part, best_rows
 
 TIES = 32
 """How many rows beyond the cutoff are kept, so that rows of equal score can be put in order."""
@@ -29,7 +29,7 @@ def scores(
 ) -> Floats:
     """Return what every query of *judgements* scores by each of *measures*, (measures, nq).
 
-    *parts* streams the rows, their places ascending, as often as it is called. Rows of equal score are ordered by id,
+    *parts* streams the rows, as often as it is called. Rows of equal score are ordered by id,
     descending, as trec_eval does it; rows that are the same vector have equal scores. Of more than 32 equal rows at
     the cutoff, any may be left out.
     """
@@ -46,21 +46,9 @@ def scores(
 
 def _best(queries: Vectors, parts: Callable[[], Iterable[Part]], metric: Metric, measures: Sequence[Measure]) -> Best:
     units, lengths = unit(queries)
-    best = best_rows(parts(), units, lengths, max(measure.k for measure in measures) + TIES, metric)
-    for places, vectors in parts():
-        _score_again(best, places, vectors, units, lengths, metric)
-    return best
-
-
-def _score_again(best: Best, places: Ints, vectors: Vectors, units: Vectors, lengths: Floats, metric: Metric) -> None:
-    """Score those of *best* that lie in this part pair by pair: in a matrix product, equal rows differ by rounding."""
-    if not len(places):
-        return
-    at = np.minimum(np.searchsorted(places, best.places), len(places) - 1)
-    query, slot = np.nonzero((places[at] == best.places) & np.isfinite(best.scores))
-    rows, row_lengths = unit(vectors[at[query, slot]])
-    cosines = np.einsum("ij,ij->i", units[query], rows, dtype=np.float64)
-    best.scores[query, slot] = engine_score(metric, cosines, row_lengths, lengths[query])
+    depth = max(measure.k for measure in measures) + TIES
+    # In float64, rounded afterwards, since equal rows get unequal scores from a float32 product.
+    return best_rows(parts(), units.astype(np.float64), lengths, depth, metric)
 
 
 def ranked(best: Best, query: int, texts: Texts) -> list[str]:

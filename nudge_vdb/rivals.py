@@ -56,11 +56,11 @@ class Best:
         self.places = np.take_along_axis(named, kept, 1)
 
 
-def best_rows(parts: Iterable[Part], units: Vectors, query_lengths: Floats, k: int, metric: Metric) -> Best:
+def best_rows(parts: Iterable[Part], units: Vectors | Floats, query_lengths: Floats, k: int, metric: Metric) -> Best:
     """Return the *k* best rows of each query by streaming *parts* past.
 
     *units* (nq, d) are the queries scaled to length 1, *query_lengths* (nq,) their own lengths. Rows that are not
-    finite take no part.
+    finite take no part. Scores are computed in the precision of *units* and rounded to float32.
     """
     best = Best.none(len(units), k)
     for places, vectors in parts:
@@ -68,11 +68,11 @@ def best_rows(parts: Iterable[Part], units: Vectors, query_lengths: Floats, k: i
     return best
 
 
-def score_part(vectors: Vectors, units: Vectors, query_lengths: Floats, metric: Metric) -> Vectors:
+def score_part(vectors: Vectors, units: Vectors | Floats, query_lengths: Floats, metric: Metric) -> Vectors:
     """Return the engine's scores (nq, c) of raw *vectors* (c, d), −inf where a row cannot be scored."""
     with np.errstate(all="ignore"):
         rows, lengths = unit(vectors)
-        scores = engine_score(metric, units @ rows.T, lengths.astype(np.float32), query_lengths[:, None])
+        scores = engine_score(metric, units @ rows.T, lengths.astype(units.dtype), query_lengths[:, None])
     return np.where(np.isfinite(lengths), scores, -np.inf).astype(np.float32)
 
 

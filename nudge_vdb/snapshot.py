@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.contract import Vectors
-from nudge_vdb.durable import file_digest, json_bytes, read_array, read_json, sync_folder, write_array, write_json
+from nudge_vdb.durable import (
+    file_digest,
+    json_bytes,
+    make_folder,
+    read_array,
+    read_json,
+    sync_folder,
+    write_array,
+    write_json,
+)
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
 
@@ -65,7 +74,7 @@ class Version:
 
 def write_version(folder: Path, number: int, content: Content, facts: Mapping[str, Any]) -> Version:
     """Make *folder* hold version *number*, durably; until its manifest is there, there is no such version."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     arrays: tuple[NDArray[Any], ...] = (
         content.keys.offsets,
         content.keys.content,
@@ -79,7 +88,6 @@ def write_version(folder: Path, number: int, content: Content, facts: Mapping[st
     manifest = sealed({"format": FORMAT, "version": number, "files": files, **facts})
     sync_folder(folder)
     write_json(folder / "manifest.json", manifest)
-    sync_folder(folder.parent)
     return Version(number, folder, manifest)
 
 

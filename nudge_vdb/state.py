@@ -17,8 +17,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nudge_vdb.contract import Traits
-from nudge_vdb.durable import read_json, write_json
-from nudge_vdb.errors import BadOption, Locked, StateConflict
+from nudge_vdb.durable import make_folder, read_json, write_json
+from nudge_vdb.errors import BadOption, Locked, StateConflict, StateDamaged
 from nudge_vdb.journal import Journal
 from nudge_vdb.snapshot import FORMAT, Content, Version, open_version, write_version
 
@@ -87,15 +87,16 @@ class State:
             return "applying"
         if number == self.journal.live:
             return "applied"
-        last = [(start, to) for start, to in self.journal.finished() if number in (start, to)]
-        if not last:
+        reached = [to for _, to in self.journal.finished()]
+        if number not in reached:
             return "prepared" if version.manifest["proven"] else "unproven"
-        return "rolled-back" if last[-1][1] < number else "applied"
+        since = reached[len(reached) - reached[::-1].index(number) :]
+        return "rolled-back" if min(since) < number else "applied"
 
     def _make(self, lock: FileLock) -> None:
         """Take *lock*, in a folder that is made if it is not there, and sign for it."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             lock.acquire()
             write_json(self.folder / "holder.json", _myself())
             if not (self.folder / "collection.json").exists():
@@ -113,6 +114,10 @@ class State:
 
     def _refuse_another_collection(self) -> None:
         known = read_json(self.folder / "collection.json")
+        if known.get("format") != FORMAT:
+            raise StateDamaged(
+                f"{self.folder} has format {known.get('format')!r} and this nudge-vdb reads {FORMAT}; update nudge-vdb"
+            )
         for name, value in self._facts().items():
             if known.get(name) != value:
                 raise StateConflict(
