@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from benchmarks.sets import load
+from integration.engines import REQUIRED, Absent, qdrant_server
 from nudge_vdb import cli
 
 
@@ -50,3 +51,13 @@ def nudge_vdb(monkeypatch, capsys, tmp_path):
         return stopped.value.code or 0, json.loads(capsys.readouterr().out)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def qdrant(tmp_path_factory):
+    """A Qdrant server of one node; a visible skip where there is none to be had, unless engines are required."""
+    try:
+        with qdrant_server(tmp_path_factory.mktemp("qdrant")) as server:
+            yield server
+    except Absent as exc:
+        (pytest.fail if REQUIRED else pytest.skip)(str(exc))

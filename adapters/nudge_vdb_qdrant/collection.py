@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
 from qdrant_client.local.qdrant_local import QdrantLocal
 
 from nudge_vdb.contract import Mask, Metric, Outcome, Page, RowKey, Traits, Vectors, agree
 from nudge_vdb.errors import Refused, UnfitCollection
-from nudge_vdb_qdrant.failures import reading, writing
+from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.fields import Field, chosen_field
 from nudge_vdb_qdrant.keys import PointId, id_of, key_of, parsed_id
+from nudge_vdb_qdrant.points import ClientPoints, PointStore, Vanished
+from nudge_vdb_qdrant.stub_points import StubPoints
 
+DEFAULT_TIMEOUT = 60.0
+"""Seconds."""
 LOCAL_ROUNDING = 1e-6
 """Local mode scales again what comes scaled; a server stores such vectors bit for bit."""
 
@@ -27,13 +30,16 @@ class QdrantCollection:
     *vector* names the field; without it, the only dense one is taken. The client stays open when this is closed.
     """
 
-    def __init__(self, client: QdrantClient, collection: str, vector: str | None = None) -> None:
+    def __init__(
+        self, client: QdrantClient, collection: str, vector: str | None = None, *, timeout: float | None = None
+    ) -> None:
         self._client = client
         self._name = _resolved(client, collection)
         with reading(self._name):
             info = client.get_collection(self._name)
         self._field = chosen_field(self._name, info, vector)
         self._traits = _traits(client, self._name, self._field)
+        self._points = store_of(client, self._name, self._field, timeout or DEFAULT_TIMEOUT)
 
     @property
     def traits(self) -> Traits:
@@ -42,27 +48,15 @@ class QdrantCollection:
 
     def scan(self, cursor: str | None, limit: int) -> Page:
         """Return the points after *cursor*: integers ascending, then UUIDs ascending."""
-        with reading(self._name):
-            records, following = self._client.scroll(
-                self._name,
-                limit=limit,
-                offset=None if cursor is None else parsed_id(cursor),
-                with_payload=False,
-                with_vectors=self._selector(),
-            )
-        vectors = np.zeros((len(records), self._field.width), np.float32)
-        absent = ~self._decode(records, vectors, range(len(records)))
-        keys = [key_of(cast("PointId", record.id)) for record in records]
-        return Page(keys, vectors, absent, None if following is None else str(following))
+        found, following = self._points.scroll(None if cursor is None else parsed_id(cursor), limit)
+        keys = [key_of(point) for point in found.ids]
+        return Page(keys, self._scaled(found.vectors), ~found.present, None if following is None else str(following))
 
     def locate(self, texts: Sequence[str]) -> list[RowKey | None]:
         """Return the keys of those ids that exist; a UUID may be spelled in any of its forms."""
         asked = [parsed_id(text) for text in texts]
-        with reading(self._name):
-            records = self._client.retrieve(
-                self._name, [point for point in asked if point is not None], with_payload=False, with_vectors=False
-            )
-        existing = {record.id for record in records}
+        wanted = [point for point in asked if point is not None]
+        existing = self._points.existing(wanted) if wanted else set()
         return [key_of(point) if point is not None and point in existing else None for point in asked]
 
     def text_of(self, key: RowKey) -> str:
@@ -71,17 +65,13 @@ class QdrantCollection:
 
     def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
         """Retrieve by id; the answer may lack points and is aligned by id, never by position."""
-        found = np.zeros(len(keys), bool)
-        if not len(keys):
-            return found
-        with reading(self._name):
-            records = self._client.retrieve(
-                self._name, [id_of(key) for key in keys], with_payload=False, with_vectors=self._selector()
-            )
-        place = {key: number for number, key in enumerate(keys)}
-        places = [place[key_of(cast("PointId", record.id))] for record in records]
-        found[places] = self._decode(records, out, places)
-        return found
+        mask = np.zeros(len(keys), bool)
+        if len(keys):
+            found = self._points.retrieve([id_of(key) for key in keys])
+            place = {key: number for number, key in enumerate(keys)}
+            places = [place[key_of(point)] for point in found.ids]
+            out[places], mask[places] = self._scaled(found.vectors), found.present
+        return mask
 
     def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
         """Compare just before writing, and update only the vector; an upsert would wipe payload and other vectors.
@@ -116,47 +106,34 @@ class QdrantCollection:
         """Do nothing: the client is the caller's."""
 
     def _update(self, keys: list[RowKey], vectors: Vectors) -> Outcome:
-        """Send the update. If a point vanished since it was read, some of the others may not have been written."""
         if not keys:
             return Outcome.WRITTEN
-        points = [
-            models.PointVectors(id=id_of(key), vector=self._named(vector.tolist()))
-            for key, vector in zip(keys, vectors, strict=True)
-        ]
         try:
-            with writing(self._name):
-                self._client.update_vectors(self._name, points, wait=True)
-        except Refused as exc:
-            if _names_a_missing_point(exc.__cause__):
-                return Outcome.UNKNOWN
-            raise
-        except KeyError:  # how local mode says that a point is missing
+            self._points.update([id_of(key) for key in keys], vectors)
+        except Vanished:
             return Outcome.UNKNOWN
         return Outcome.WRITTEN
 
-    def _named(self, vector: list[float]) -> Any:  # noqa: ANN401 - the client's union of vector types
-        return {self._field.name: vector} if self._field.name else vector
+    def _scaled(self, vectors: Vectors) -> Vectors:
+        """Return *vectors* of length 1, as cosine means them; restarted, local mode hands out what it was sent."""
+        if not self._traits.tolerance:
+            return vectors
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        unscaled = np.flatnonzero((lengths > 0) & (np.abs(lengths - 1) > LOCAL_ROUNDING))
+        vectors[unscaled] = vectors[unscaled] / lengths[unscaled, None]
+        return vectors
 
-    def _selector(self) -> bool | list[str]:
-        return [self._field.name] if self._field.name else True
 
-    def _decode(self, records: Sequence[models.Record], out: Vectors, places: Sequence[int]) -> Mask:
-        """Copy the vectors of *records* into the rows *places* of *out*; tell which of them hold one."""
-        present = np.zeros(len(records), bool)
-        for number, (record, place) in enumerate(zip(records, places, strict=True)):
-            held: Any = record.vector
-            vector = held.get(self._field.name) if isinstance(held, Mapping) else held
-            if vector:
-                out[place] = self._scaled(np.array(vector, np.float32))
-                present[number] = True
-        return present
+def store_of(client: QdrantClient, collection: str, field: Field, timeout: float) -> PointStore:
+    """Return the fastest way to the points: stubs where the client talks gRPC, else its own methods."""
+    if is_local(client) or not client.init_options["prefer_grpc"]:
+        return ClientPoints(client, collection, field)
+    return StubPoints(client, collection, field, timeout)
 
-    def _scaled(self, vector: Vectors) -> Vectors:
-        """Return *vector* as a cosine collection means it: local mode hands out what it was sent after a restart."""
-        length = float(np.linalg.norm(vector.astype(np.float64)))
-        if not self._traits.rescales or length == 0 or abs(length - 1) <= LOCAL_ROUNDING:
-            return vector
-        return np.asarray((vector / length).astype(np.float32))
+
+def is_local(client: QdrantClient) -> bool:
+    """Tell whether *client* holds its collections itself."""
+    return isinstance(client._client, QdrantLocal)
 
 
 def _outcome(found: bool, there: bool, due: bool, sent: Outcome) -> Outcome:
@@ -165,10 +142,6 @@ def _outcome(found: bool, there: bool, due: bool, sent: Outcome) -> Outcome:
     if there:
         return Outcome.WRITTEN
     return Outcome.CHANGED if found else Outcome.MISSING
-
-
-def _names_a_missing_point(failure: BaseException | None) -> bool:
-    return isinstance(failure, UnexpectedResponse) and failure.status_code == 404
 
 
 def _resolved(client: QdrantClient, name: str) -> str:
@@ -184,7 +157,7 @@ def _resolved(client: QdrantClient, name: str) -> str:
 
 
 def _traits(client: QdrantClient, name: str, field: Field) -> Traits:
-    local = isinstance(client._client, QdrantLocal)
+    local = is_local(client)
     cosine = field.metric is Metric.COSINE
     return Traits(
         identity=f"{_place(client)}/{name}?vector={field.name}",

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import grpc
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unreachable
 
+FAILURES = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
 AWAY = (408, 502, 503, 504)
+LOST = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+)
+"""No answer, or a shard that gave none: a write may have reached some of the replicas."""
 KEY = "set QDRANT_API_KEY to a key that may read and write this collection"
 
 
@@ -19,7 +30,7 @@ def reading(what: str) -> Iterator[None]:
     """Translate the failures of a read: whatever got lost, nothing has happened."""
     try:
         yield
-    except (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse) as exc:
+    except FAILURES as exc:
         raise _meaning(what, exc, lost=Unreachable) from exc
 
 
@@ -28,7 +39,7 @@ def writing(what: str) -> Iterator[None]:
     """Translate the failures of a write: where the answer got lost, it may have been carried out."""
     try:
         yield
-    except (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse) as exc:
+    except FAILURES as exc:
         raise _meaning(what, exc, lost=Unknown) from exc
 
 
@@ -37,8 +48,24 @@ def _meaning(what: str, failure: Exception, lost: type[EngineError]) -> EngineEr
         return Busy(f"{what}: Qdrant limits the rate of requests", float(failure.retry_after_s))
     if isinstance(failure, ResponseHandlingException):
         return lost(f"{what}: no answer from Qdrant ({failure.source}); is it running at this address?")
-    assert isinstance(failure, UnexpectedResponse)
-    return _meaning_of_status(what, failure, lost)
+    if isinstance(failure, UnexpectedResponse):
+        return _meaning_of_status(what, failure, lost)
+    return _meaning_of_code(what, failure, lost)
+
+
+def _meaning_of_code(what: str, failure: Any, lost: type[EngineError]) -> EngineError:  # noqa: ANN401 - grpc is untyped
+    code, said = failure.code(), str(failure.details())[:300]
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return Refused(f"{what}: Qdrant refuses access ({said}); {KEY}")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return TooLarge(f"{what}: {said}") if _too_large(said) else Busy(f"{what}: {said}")
+    if code in LOST:
+        return lost(f"{what}: Qdrant answers {code.name}: {said}")
+    return Refused(f"{what}: Qdrant answers {code.name}: {said}")
+
+
+def _too_large(said: str) -> bool:
+    return any(words in said for words in ("larger than", "split your request"))
 
 
 def _meaning_of_status(what: str, failure: UnexpectedResponse, lost: type[EngineError]) -> EngineError:
@@ -46,7 +73,7 @@ def _meaning_of_status(what: str, failure: UnexpectedResponse, lost: type[Engine
     status = failure.status_code or 0
     if status in (401, 403):
         return Refused(f"{what}: Qdrant refuses access ({said}); {KEY}")
-    if status == 413 or "larger than allowed" in said or "split your request" in said:
+    if status == 413 or _too_large(said):
         return TooLarge(f"{what}: {said}")
     if status == 429:
         return Busy(f"{what}: {said}")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from typing import Any
 
+import grpc
 from qdrant_client import QdrantClient
+from qdrant_client import grpc as messages
 
 from nudge_vdb.address import Address
 from nudge_vdb.errors import BadAddress, Unreachable
-from nudge_vdb_qdrant.collection import QdrantCollection
+from nudge_vdb_qdrant.collection import DEFAULT_TIMEOUT, QdrantCollection
 
-DEFAULT_TIMEOUT = 60.0
+log = logging.getLogger(__name__)
+
 DEFAULT_PORT = 6333
+DEFAULT_GRPC_PORT = 6334
+PROBE_SECONDS = 5.0
+UNCOMPRESSED = {"grpc.compression_enabled_algorithms_bitset": 1}
 
 
 class OwnedCollection(QdrantCollection):
@@ -31,10 +39,11 @@ def open_collection(address: Address) -> OwnedCollection:
         UnfitCollection: no such collection or vector, or one that cannot be tuned.
         Unreachable: nobody answers, or another process has the folder open.
     """
-    address.allow("vector", "timeout")
+    address.allow("vector", "timeout", "grpc_port")
     client = open_client(address)
     try:
-        return OwnedCollection(client, address.collection, address.option("vector"))
+        timeout = address.seconds("timeout", DEFAULT_TIMEOUT)
+        return OwnedCollection(client, address.collection, address.option("vector"), timeout=timeout)
     except BaseException:
         client.close()
         raise
@@ -48,15 +57,47 @@ def open_client(address: Address) -> QdrantClient:
         raise BadAddress(f"qdrant+{address.transport} is not known; use qdrant, qdrant+https or qdrant+local")
     if not address.host:
         raise BadAddress("a qdrant address names a host, such as qdrant://localhost:6333/articles")
-    return QdrantClient(
-        host=address.host,
-        port=address.port or DEFAULT_PORT,
-        https=address.transport == "https",
-        prefix=address.path.strip("/") or None,
-        api_key=os.environ.get("QDRANT_API_KEY"),
-        timeout=max(1, round(address.seconds("timeout", DEFAULT_TIMEOUT))),
-        check_compatibility=False,
+    return _server_client(address)
+
+
+def _server_client(address: Address) -> QdrantClient:
+    """Return a client that talks gRPC, or REST where the gRPC port does not answer; responses are not compressed.
+
+    The client asks for gzip by default, and packing vectors costs the server ten times what sending them does.
+    """
+    common: dict[str, Any] = {
+        "host": address.host,
+        "port": address.port or DEFAULT_PORT,
+        "https": address.transport == "https",
+        "prefix": address.path.strip("/") or None,
+        "api_key": os.environ.get("QDRANT_API_KEY"),
+        "timeout": max(1, round(address.seconds("timeout", DEFAULT_TIMEOUT))),
+        "check_compatibility": False,
+    }
+    fast = QdrantClient(**common, grpc_port=_grpc_port(address), prefer_grpc=True, grpc_options=dict(UNCOMPRESSED))
+    if _answers(fast):
+        return fast
+    fast.close()
+    log.warning(
+        "gRPC port %d of %s does not answer; using REST, at a fifth of the speed", _grpc_port(address), address.host
     )
+    return QdrantClient(**common, metadata={"accept-encoding": "identity"})
+
+
+def _answers(client: QdrantClient) -> bool:
+    """Tell whether the server can be spoken to over gRPC; a server that refuses has been spoken to."""
+    try:
+        client.grpc_points.Get(messages.GetPoints(collection_name=""), timeout=PROBE_SECONDS)
+    except grpc.RpcError as exc:
+        return exc.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    return True
+
+
+def _grpc_port(address: Address) -> int:
+    text = address.option("grpc_port") or str(DEFAULT_GRPC_PORT)
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**16:
+        raise BadAddress(f"option grpc_port={text}: give a port number")
+    return int(text)
 
 
 def _local_client(address: Address) -> QdrantClient:

@@ -1,0 +1,107 @@
+"""The requests that the adapter sends about points, in numpy's terms, through the official client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from nudge_vdb.contract import Mask, Vectors
+from nudge_vdb.errors import Refused
+from nudge_vdb_qdrant.failures import reading, writing
+from nudge_vdb_qdrant.fields import Field
+from nudge_vdb_qdrant.keys import PointId
+
+
+class Vanished(Exception):
+    """A point of an update was not there; of the others, nobody knows which were written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Some points: their ids, their vectors (n, width), and which of them hold one."""
+
+    ids: list[PointId]
+    vectors: Vectors
+    present: Mask
+
+
+class PointStore(Protocol):
+    """One vector field of one collection."""
+
+    def scroll(self, start: PointId | None, limit: int) -> tuple[Points, PointId | None]:
+        """Return up to *limit* points from *start* on, and where to go on."""
+
+    def retrieve(self, ids: Sequence[PointId]) -> Points:
+        """Return those of *ids* that exist, in any order."""
+
+    def existing(self, ids: Sequence[PointId]) -> set[PointId]:
+        """Return those of *ids* that exist."""
+
+    def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
+        """Replace the vectors of points, and wait until every reader sees them.
+
+        Raises:
+            Vanished: a point is not there.
+        """
+
+
+class ClientPoints:
+    """Through the methods of the official client: local mode, and servers whose gRPC port cannot be reached."""
+
+    def __init__(self, client: QdrantClient, collection: str, field: Field) -> None:
+        self._client, self._name, self._field = client, collection, field
+        self._selector: bool | list[str] = [field.name] if field.name else True
+
+    def scroll(self, start: PointId | None, limit: int) -> tuple[Points, PointId | None]:
+        """Return up to *limit* points from *start* on, and where to go on."""
+        with reading(self._name):
+            records, following = self._client.scroll(
+                self._name, limit=limit, offset=start, with_payload=False, with_vectors=self._selector
+            )
+        return self._decoded(records), cast("PointId | None", following)
+
+    def retrieve(self, ids: Sequence[PointId]) -> Points:
+        """Return those of *ids* that exist, in any order."""
+        with reading(self._name):
+            records = self._client.retrieve(self._name, ids, with_payload=False, with_vectors=self._selector)
+        return self._decoded(records)
+
+    def existing(self, ids: Sequence[PointId]) -> set[PointId]:
+        """Return those of *ids* that exist."""
+        with reading(self._name):
+            records = self._client.retrieve(self._name, ids, with_payload=False, with_vectors=False)
+        return {cast("PointId", record.id) for record in records}
+
+    def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
+        """Update the one vector of each point; payload and other vectors stay as they are."""
+        points = [
+            models.PointVectors(id=point, vector=self._named(vector.tolist()))
+            for point, vector in zip(ids, vectors, strict=True)
+        ]
+        try:
+            with writing(self._name):
+                self._client.update_vectors(self._name, points, wait=True)
+        except Refused as exc:
+            if isinstance(exc.__cause__, UnexpectedResponse) and exc.__cause__.status_code == 404:
+                raise Vanished from exc
+            raise
+        except KeyError as exc:  # how local mode says it
+            raise Vanished from exc
+
+    def _named(self, vector: list[float]) -> Any:  # noqa: ANN401 - the client's union of vector types
+        return {self._field.name: vector} if self._field.name else vector
+
+    def _decoded(self, records: Sequence[models.Record]) -> Points:
+        vectors = np.zeros((len(records), self._field.width), np.float32)
+        present = np.zeros(len(records), bool)
+        for place, record in enumerate(records):
+            held: Any = record.vector
+            vector = held.get(self._field.name) if isinstance(held, Mapping) else held
+            if vector:
+                vectors[place], present[place] = vector, True
+        return Points([cast("PointId", record.id) for record in records], vectors, present)

@@ -1,0 +1,143 @@
+"""The contract over a Qdrant server, by gRPC and by REST, and what only a server can show."""
+
+import re
+from uuid import UUID
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+
+from nudge_vdb.backends import connect, fill
+from nudge_vdb.contract import Fixture, Metric, Outcome, Rows, agree
+from nudge_vdb.errors import Unreachable
+from nudge_vdb.testing import CollectionContract, example_rows
+from nudge_vdb.testing.kit import scan_all, turned
+from nudge_vdb_qdrant.points import ClientPoints
+from nudge_vdb_qdrant.stub_points import StubPoints
+
+UUIDS = [str(UUID(int=(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % 2**128)) for number in range(1, 41)]
+
+
+class TestUnnamedCosine(CollectionContract):
+    options: dict[str, str] = {}
+
+    @pytest.fixture(autouse=True)
+    def server(self, qdrant):
+        self.qdrant = qdrant
+
+    def open_filled(self, rows: Rows, metric: Metric, tmp_path) -> Fixture:
+        return fill(self.qdrant.address(name_of(tmp_path), **self.options), rows, metric)
+
+
+class TestUnnamedDot(TestUnnamedCosine):
+    metric = Metric.DOT
+
+
+class TestNamedCosine(TestUnnamedCosine):
+    options = {"vector": "title"}
+
+
+class TestNamedEuclid(TestNamedCosine):
+    metric = Metric.EUCLID
+
+
+class TestIntegersAndUuidsTogether(TestNamedCosine):
+    ids = [0, 2**63, 2**64 - 1, *UUIDS]
+    more_ids = [7, "00000000-0000-0000-0000-000000000000"]
+
+
+class TestRest(TestNamedCosine):
+    """Where the gRPC port does not answer."""
+
+    options = {"vector": "title", "grpc_port": "1"}
+
+    def test_it_is_rest(self, fixture):
+        assert isinstance(fixture.collection._points, ClientPoints)
+
+
+def name_of(tmp_path) -> str:
+    return re.sub(r"\W", "_", tmp_path.name)
+
+
+@pytest.fixture
+def filled(qdrant, tmp_path):
+    """Named vectors over gRPC."""
+    fixture = fill(qdrant.address(name_of(tmp_path), vector="title"), example_rows(list(range(300)), 8), Metric.COSINE)
+    yield fixture
+    fixture.close()
+
+
+@pytest.fixture
+def client(qdrant):
+    client = QdrantClient(url=qdrant.url, check_compatibility=False)
+    yield client
+    client.close()
+
+
+def test_a_server_is_spoken_to_over_grpc(filled):
+    assert isinstance(filled.collection._points, StubPoints)
+    assert re.fullmatch(r"Qdrant \d+\.\d+\.\d+", filled.collection.traits.engine)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("width", [64, 384, 1024])
+def test_what_is_written_is_stored_bit_for_bit(qdrant, tmp_path, metric, width):
+    fixture = fill(qdrant.address(name_of(tmp_path), vector="v"), example_rows(list(range(200)), width), metric)
+    collection = fixture.collection
+    keys, before = scan_all(collection, 1000)
+    target = turned(before)
+    if metric is Metric.COSINE:
+        wide = target.astype(np.float64)
+        target = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+    assert collection.write(keys, target, before) == [Outcome.WRITTEN] * len(keys)
+    assert (scan_all(collection, 1000)[1] == target).all()
+    assert collection.write(keys, before, target) == [Outcome.WRITTEN] * len(keys)
+    assert (scan_all(collection, 1000)[1] == before).all()
+    fixture.close()
+
+
+def test_a_point_deleted_in_the_middle_of_a_write_is_not_created_and_the_others_are_told(filled, client, monkeypatch):
+    collection = filled.collection
+    keys, before = scan_all(collection, 1000)
+    update = StubPoints.update
+
+    def deleted_first(points, ids, vectors):
+        client.delete(points._name, [ids[7], ids[100]], wait=True)
+        return update(points, ids, vectors)
+
+    monkeypatch.setattr(StubPoints, "update", deleted_first)
+    assert set(collection.write(keys, turned(before), before)) == {Outcome.UNKNOWN}
+    monkeypatch.undo()
+    live = np.zeros_like(before)
+    found = collection.fetch(keys, live)
+    expected = [Outcome.WRITTEN if here else Outcome.MISSING for here in found]
+    assert collection.write(keys, turned(before), live) == expected
+    assert expected.count(Outcome.MISSING) == 2
+    assert client.count(collection._name).count == 298
+
+
+def test_rows_without_the_vector_are_marked(qdrant, client, tmp_path):
+    name = name_of(tmp_path)
+    size = models.VectorParams(size=4, distance=models.Distance.DOT)
+    client.create_collection(name, vectors_config={"a": size, "b": size})
+    client.upsert(
+        name, [models.PointStruct(id=number, vector={"ab"[number % 2]: [1.0, 2, 3, 4]}) for number in range(6)]
+    )
+    for options in ({"vector": "a"}, {"vector": "a", "grpc_port": "1"}):
+        collection = connect(qdrant.address(name, **options))
+        assert collection.scan(None, 10).absent.tolist() == [False, True] * 3
+        collection.close()
+
+
+def test_both_ways_read_the_same(qdrant, filled):
+    name = filled.collection._name
+    by_rest = connect(qdrant.address(name, vector="title", grpc_port="1"))
+    keys, vectors = scan_all(filled.collection, 100)
+    assert scan_all(by_rest, 77)[0] == keys
+    assert agree(scan_all(by_rest, 77)[1], vectors, 0.0).all()
+    by_rest.close()
+
+
+def test_a_server_that_is_not_there_is_unreachable():
+    with pytest.raises(Unreachable, match="is it running"):
+        connect("qdrant://127.0.0.1:1/articles?grpc_port=1&timeout=2")
