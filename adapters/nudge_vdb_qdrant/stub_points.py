@@ -79,10 +79,8 @@ class StubPoints:
             with_vectors=selector,
         )
         with reading(self._name):
-            found: Sequence[messages.RetrievedPoint] = self._client.grpc_points.Get(
-                request, timeout=self._timeout
-            ).result
-        return found
+            answer = self._client.grpc_points.Get(request, timeout=self._timeout)
+        return cast("Sequence[messages.RetrievedPoint]", answer.result)
 
     def _named(self, vector: messages.Vector) -> messages.Vectors:
         if not self._field.name:
