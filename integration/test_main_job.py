@@ -18,13 +18,13 @@ ENOUGH = {"cranfield": 0.46, "metatool": 0.844}
 BASE = {"cranfield": 0.3805, "metatool": 0.678}
 
 
-class Qdrant:
+class QdrantLocal:
     """A collection in local mode, filled and read by Qdrant's own client."""
 
     tolerance = 1e-6  # local mode scales vectors to length 1 whenever they are written
 
-    def __init__(self, folder):
-        self.folder = folder / "qdrant"
+    def __init__(self, request):
+        self.folder = request.getfixturevalue("tmp_path") / "qdrant"
         self.address = f"qdrant+local://{self.folder}/rows?vector=text"
 
     def client(self):
@@ -38,6 +38,7 @@ class Qdrant:
             for number, (vector, other) in enumerate(zip(vectors.tolist(), others.tolist(), strict=True), start=1)
         ]
         with self.client() as client:
+            client.delete_collection("rows")
             client.create_collection("rows", vectors_config=config)
             client.upsert("rows", points)
 
@@ -54,13 +55,26 @@ class Qdrant:
         return [[str(point.id) for point in answer.points] for answer in answers]
 
 
-class Milvus:
+class QdrantOnServer(QdrantLocal):
+    """A collection of a server."""
+
+    tolerance = 0.0
+
+    def __init__(self, request):
+        self.server = request.getfixturevalue("qdrant")
+        self.address = self.server.address("rows", vector="text")
+
+    def client(self):
+        return closing(QdrantClient(url=self.server.url, check_compatibility=False, timeout=60))
+
+
+class MilvusLite:
     """A collection in Milvus Lite, filled and read by Milvus's own client."""
 
     tolerance = 0.0
 
-    def __init__(self, folder):
-        self.file = folder / "milvus.db"
+    def __init__(self, request):
+        self.file = request.getfixturevalue("tmp_path") / "milvus.db"
         self.address = f"milvus+lite://{self.file}/rows?vector=text"
 
     def client(self):
@@ -90,9 +104,9 @@ class Milvus:
         return [[str(hit["id"]) for hit in answer] for answer in answers]
 
 
-@pytest.fixture(params=[Qdrant, Milvus])
-def engine(request, tmp_path):
-    return request.param(tmp_path)
+@pytest.fixture(params=[QdrantLocal, QdrantOnServer, MilvusLite])
+def engine(request):
+    return request.param(request)
 
 
 def as_jsonl(path, judgements):
@@ -126,7 +140,7 @@ def test_tuning_a_real_set_helps_held_out_queries_and_can_be_undone(engine, retr
     assert (status, told["proven"], told["status"]) == (0, True, "applied")
     assert told["written"] == told["moved"] > 0
     after = searched_ndcg(engine, test)
-    figure(f"{engine.address.split(':')[0]}, {retrieval_set.name}: test ndcg@10 from {before:.4f} to {after:.4f}")
+    figure(f"{type(engine).__name__}, {retrieval_set.name}: test ndcg@10 from {before:.4f} to {after:.4f}")
     assert after >= ENOUGH[retrieval_set.name]
     tuned, tuned_beside = engine.read()
     assert tuned_beside == beside
