@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ class QdrantServer:
 
     port: int
     grpc_port: int
+    process: int
 
     @property
     def url(self) -> str:
@@ -53,17 +54,17 @@ class QdrantServer:
 
 
 @contextmanager
-def qdrant_server(folder: Path) -> Iterator[QdrantServer]:
-    """Run a Qdrant server with its data in *folder*."""
+def qdrant_server(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[QdrantServer]:
+    """Run a Qdrant server with its data in *folder*, and perhaps more *settings*."""
     binary, (port, grpc_port) = qdrant_binary(), free_ports(2)
-    settings = {
+    basic = {
         "QDRANT__SERVICE__HOST": "127.0.0.1",
         "QDRANT__SERVICE__HTTP_PORT": str(port),
         "QDRANT__SERVICE__GRPC_PORT": str(grpc_port),
         "QDRANT__TELEMETRY_DISABLED": "true",
     }
-    with running([str(binary)], folder, settings) as process:
-        server = QdrantServer(port, grpc_port)
+    with running([str(binary)], folder, {**basic, **(settings or {})}) as process:
+        server = QdrantServer(port, grpc_port, process.pid)
         wait_until_it_answers(f"{server.url}/readyz", process, folder)
         yield server
 

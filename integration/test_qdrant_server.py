@@ -1,15 +1,23 @@
 """The contract over a Qdrant server, by gRPC and by REST, and what only a server can show."""
 
+import base64
+import hmac
+import json
+import os
 import re
+import signal
 from uuid import UUID
 
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
 
+from integration.engines import REQUIRED, Absent, qdrant_server
 from nudge_vdb.backends import connect, fill
 from nudge_vdb.contract import Fixture, Metric, Outcome, Rows, agree
-from nudge_vdb.errors import Unreachable
+from nudge_vdb.errors import Refused, UnfitCollection, Unknown, Unreachable
+from nudge_vdb.retry import Patient
 from nudge_vdb.testing import CollectionContract, example_rows
 from nudge_vdb.testing.kit import scan_all, turned
 from nudge_vdb_qdrant.points import ClientPoints
@@ -141,3 +149,95 @@ def test_both_ways_read_the_same(qdrant, filled):
 def test_a_server_that_is_not_there_is_unreachable():
     with pytest.raises(Unreachable, match="is it running"):
         connect("qdrant://127.0.0.1:1/articles?grpc_port=1&timeout=2")
+
+
+def test_the_limits_of_strict_mode_are_kept(qdrant, client, tmp_path):
+    name = name_of(tmp_path)
+    fill(qdrant.address(name, vector="v"), example_rows(list(range(60)), 8), Metric.DOT).close()
+    strict = models.StrictModeConfig(enabled=True, max_query_limit=10, upsert_max_batchsize=10)
+    client.update_collection(name, strict_mode_config=strict)
+    collection = Patient(connect(qdrant.address(name, vector="v")))
+    keys, before = scan_all(collection, 1000)
+    assert len(keys) == 60
+    assert collection.write(keys, turned(before), before) == [Outcome.WRITTEN] * 60
+    assert (scan_all(collection, 1000)[1] == turned(before)).all()
+    collection.close()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A server that wants a key, and hands out tokens."""
+    settings = {"QDRANT__SERVICE__API_KEY": "the key of all keys", "QDRANT__SERVICE__JWT_RBAC": "true"}
+    try:
+        with qdrant_server(tmp_path_factory.mktemp("guarded"), settings) as server:
+            yield server
+    except Absent as exc:
+        (pytest.fail if REQUIRED else pytest.skip)(str(exc))
+
+
+def token(**claims) -> str:
+    """A JSON web token signed with the server's key."""
+
+    def encoded(content: bytes) -> str:
+        return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+    body = ".".join(encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+    return f"{body}.{encoded(hmac.new(b'the key of all keys', body.encode(), 'sha256').digest())}"
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+def test_a_key_for_one_collection_is_enough_and_one_that_only_reads_is_refused_when_it_writes(guarded, monkeypatch):
+    monkeypatch.setenv("QDRANT_API_KEY", "the key of all keys")
+    fill(guarded.address("mine", vector="v"), example_rows(list(range(30)), 8), Metric.DOT).close()
+    monkeypatch.setenv("QDRANT_API_KEY", token(access=[{"collection": "mine", "access": "prw"}]))
+    collection = connect(guarded.address("mine", vector="v"))
+    keys, before = scan_all(collection, 1000)
+    assert collection.write(keys, turned(before), before) == [Outcome.WRITTEN] * 30
+    collection.close()
+    monkeypatch.setenv("QDRANT_API_KEY", token(access=[{"collection": "mine", "access": "r"}]))
+    collection = connect(guarded.address("mine", vector="v"))
+    with pytest.raises(Refused, match="QDRANT_API_KEY"):
+        collection.write(keys, before, turned(before))
+    collection.close()
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+@pytest.mark.parametrize("key", ["", "wrong"])
+def test_a_wrong_key_is_refused_and_never_repeated(guarded, key, monkeypatch):
+    monkeypatch.setenv("QDRANT_API_KEY", key)
+    with pytest.raises(Refused, match="set QDRANT_API_KEY") as refused:
+        connect(guarded.address("mine", vector="v"))
+    assert not key or key not in str(refused.value)
+
+
+def test_a_collection_with_its_users_own_shards_is_refused(client, qdrant, tmp_path):
+    name = name_of(tmp_path)
+    size = models.VectorParams(size=4, distance=models.Distance.DOT)
+    try:
+        client.create_collection(name, vectors_config=size, sharding_method=models.ShardingMethod.CUSTOM)
+    except UnexpectedResponse as exc:
+        pytest.skip(f"this server has no shards of its users' own: {exc}")
+    with pytest.raises(UnfitCollection, match="not supported yet"):
+        connect(qdrant.address(name))
+
+
+def test_a_server_killed_in_the_middle_of_a_write_leaves_the_outcome_open_and_comes_back_with_all_it_said(tmp_path):
+    try:
+        with qdrant_server(tmp_path / "server") as server:
+            fixture = fill(server.address("rows", vector="v"), example_rows(list(range(500)), 64), Metric.DOT)
+            keys, before = scan_all(fixture.collection, 1000)
+            assert fixture.collection.write(keys[:250], turned(before)[:250], before[:250]) == [Outcome.WRITTEN] * 250
+            os.kill(server.process, signal.SIGKILL)
+            with pytest.raises((Unknown, Unreachable)):
+                fixture.collection.write(keys[250:], turned(before)[250:], before[250:])
+            fixture.close()
+        with qdrant_server(tmp_path / "server") as server:
+            collection = Patient(connect(server.address("rows", vector="v")))
+            live = scan_all(collection, 1000)[1]
+            assert (live[:250] == turned(before)[:250]).all()
+            assert ((live == before).all(axis=1) | (live == turned(before)).all(axis=1)).all()
+            assert set(collection.write(keys, turned(before), live)) == {Outcome.WRITTEN}
+            assert (scan_all(collection, 1000)[1] == turned(before)).all()
+            collection.close()
+    except Absent as exc:
+        (pytest.fail if REQUIRED else pytest.skip)(str(exc))

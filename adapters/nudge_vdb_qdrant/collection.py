@@ -11,9 +11,9 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.local.qdrant_local import QdrantLocal
 
 from nudge_vdb.contract import Mask, Metric, Outcome, Page, RowKey, Traits, Vectors, agree
-from nudge_vdb.errors import Refused, UnfitCollection
+from nudge_vdb.errors import Refused, TooLarge, UnfitCollection
 from nudge_vdb_qdrant.failures import reading
-from nudge_vdb_qdrant.fields import Field, chosen_field
+from nudge_vdb_qdrant.fields import Field, chosen_field, limits_of
 from nudge_vdb_qdrant.keys import PointId, id_of, key_of, parsed_id
 from nudge_vdb_qdrant.points import ClientPoints, PointStore, Vanished
 from nudge_vdb_qdrant.stub_points import StubPoints
@@ -37,7 +37,7 @@ class QdrantCollection:
         self._name = _resolved(client, collection)
         with reading(self._name):
             info = client.get_collection(self._name)
-        self._field = chosen_field(self._name, info, vector)
+        self._field, self._limits = chosen_field(self._name, info, vector), limits_of(info)
         self._traits = _traits(client, self._name, self._field)
         self._points = store_of(client, self._name, self._field, timeout or DEFAULT_TIMEOUT)
 
@@ -48,7 +48,8 @@ class QdrantCollection:
 
     def scan(self, cursor: str | None, limit: int) -> Page:
         """Return the points after *cursor*: integers ascending, then UUIDs ascending."""
-        found, following = self._points.scroll(None if cursor is None else parsed_id(cursor), limit)
+        start = None if cursor is None else parsed_id(cursor)
+        found, following = self._points.scroll(start, min(limit, self._limits.page))
         keys = [key_of(point) for point in found.ids]
         return Page(keys, self._scaled(found.vectors), ~found.present, None if following is None else str(following))
 
@@ -80,6 +81,8 @@ class QdrantCollection:
         """
         if vectors.shape != (len(keys), self._field.width) or not np.isfinite(vectors).all():
             raise Refused(f"{self._name}: expected {len(keys)} finite vectors of {self._field.width} components")
+        if len(keys) > self._limits.batch:
+            raise TooLarge(f"{self._name} takes at most {self._limits.batch} points in one update (strict mode)")
         live = np.zeros_like(vectors)
         found = self.fetch(keys, live)
         there = found & agree(live, vectors, self._traits.tolerance)
@@ -145,15 +148,14 @@ def _outcome(found: bool, there: bool, due: bool, sent: Outcome) -> Outcome:
 
 
 def _resolved(client: QdrantClient, name: str) -> str:
-    """Return the collection's own name where *name* is an alias."""
+    """Return the collection's own name where *name* is an alias; a key for one collection sees no aliases."""
     with reading(name):
-        names = sorted(each.name for each in client.get_collections().collections)
-        if name in names:
-            return name
         aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
-    if name not in aliases:
-        raise UnfitCollection(f"there is no collection {name!r}; there are: {', '.join([*names, *aliases]) or 'none'}")
-    return aliases[name]
+        own = aliases.get(name, name)
+        if client.collection_exists(own):
+            return own
+        names = sorted(each.name for each in client.get_collections().collections)
+    raise UnfitCollection(f"there is no collection {name!r}; there are: {', '.join([*names, *aliases]) or 'none'}")
 
 
 def _traits(client: QdrantClient, name: str, field: Field) -> Traits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from qdrant_client import models
@@ -26,12 +27,35 @@ class Field:
     metric: Metric
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the collection's strict mode allows in one request."""
+
+    page: int
+    """Points of a scroll."""
+    batch: int
+    """Points of an update."""
+
+
+def limits_of(info: CollectionInfo) -> Limits:
+    """Return the limits of a collection in strict mode, no limits where it is in none."""
+    strict = info.config.strict_mode_config
+    if strict is None or not strict.enabled:
+        return Limits(sys.maxsize, sys.maxsize)
+    return Limits(strict.max_query_limit or sys.maxsize, strict.upsert_max_batchsize or sys.maxsize)
+
+
 def chosen_field(collection: str, info: CollectionInfo, name: str | None) -> Field:
     """Return the field called *name*, or the only dense one if *name* is None.
 
     Raises:
         UnfitCollection: there is no such field, there are several to choose from, or it cannot be tuned.
     """
+    if info.config.params.sharding_method is models.ShardingMethod.CUSTOM:
+        raise UnfitCollection(
+            f"{collection} has shards of its users' own, in which one id may stand several times; "
+            "that is not supported yet"
+        )
     dense = _dense(info)
     sparse = sorted(info.config.params.sparse_vectors or {})
     if name is None and len(dense) == 1:
