@@ -4,7 +4,8 @@ from nudge_vdb.backends import connect
 from nudge_vdb.evaluate import Evaluation, evaluate
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.options import Options
-from nudge_vdb.run import Applied, Plan, apply, history, plan, prepared, rollback, status, verify
+from nudge_vdb.run import Applied, Plan, apply, plan, prepared, rollback
+from nudge_vdb.standing import history, status, verify
 
 __all__ = [
     "Applied",

@@ -78,7 +78,9 @@ def parse_address(text: str) -> Address:
     if not collection:
         raise BadAddress(f"{_shown(text)} lacks the name of a collection at its end; expected {SHAPE}")
     if parts.fragment:
-        raise BadAddress(f"{_shown(text)} holds a '#'; write it as %23, or leave it out; expected {SHAPE}")
+        raise BadAddress(
+            f"{_shown(text.partition('#')[0])} is followed by a '#'; write it as %23, or leave it out; expected {SHAPE}"
+        )
     host = parts.netloc if port is None else parts.netloc.rpartition(":")[0]
     place = (unquote(host), port, unquote(path), unquote(collection))
     return Address(backend, transport, *place, _options(text, parts.query))

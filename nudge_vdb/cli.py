@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +32,9 @@ app = typer.Typer(
     name="nudge-vdb",
     help="Fine-tune the vectors of a live collection with NUDGE: proven before anything is written, undone at will.",
     epilog="Exit status: 0 done, 2 bad input, 3 no proven gain and nothing written, 4 done but rows were skipped, "
-    "5 another run holds the lock, 6 engine unreachable or refused, 7 state damaged, 1 anything else.",
+    "5 another run holds the lock, 6 engine unreachable or refused, 7 state damaged, 130 interrupted, 1 anything else.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -49,11 +54,29 @@ MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
 Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
 MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
-Force = Annotated[bool, typer.Option("--force", help="Write even if the gain is not proven.")]
+Force = Annotated[bool, typer.Option("--force", help="Go on although the gain is not proven; search may get worse.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; the rest goes to stderr.")]
 
 
-Command = Callable[[Plan, bool, bool], None]
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a command was called."""
+
+    address: str
+    state: Path | None
+    force: bool
+    as_json: bool
+
+    def undo(self, version: int) -> str:
+        """Return the command that goes back to *version*, ready to be pasted."""
+        state = ["--state", str(self.state)] if self.state else []
+        return shlex.join(["nudge-vdb", "rollback", self.address, "--to", str(version), *state])
+
+
+Command = Callable[[Plan, Call], None]
 
 
 def planning(command: Command) -> Callable[..., None]:
@@ -94,31 +117,38 @@ def planning(command: Command) -> Callable[..., None]:
                 max_queries=max_queries,
                 seed=seed,
             )
-            command(plan, force, as_json)
+            command(plan, Call(address, state, force, as_json))
 
     planned.__name__, planned.__doc__ = command.__name__, command.__doc__
     return planned
 
 
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    """Take the options of the command itself."""
+    if version:
+        print(f"nudge-vdb {metadata.version('nudge-vdb')}")
+        raise typer.Exit
+
+
 @app.command()
 @planning
-def tune(plan: Plan, force: bool, as_json: bool) -> None:
+def tune(plan: Plan, call: Call) -> None:
     """Plan, and write the plan to the database if its gain is proven."""
-    try:
-        applied = nudge_vdb.apply(plan, force=force)
-    except NotProven:
-        show(plan.report, as_json, render.plan)
-        raise typer.Exit(NotProven.exit_status) from None
-    show({**plan.report, **applied.report}, as_json, render.plan, render.move)
-    raise typer.Exit(_exit_status(applied))
+    if not plan.proven and not call.force:
+        show(plan.report, call.as_json, render.plan)
+        raise typer.Exit(NotProven.exit_status)
+    _apply(plan, call)
 
 
 @app.command()
 @planning
-def plan(plan: Plan, force: bool, as_json: bool) -> None:
+def plan(plan: Plan, call: Call) -> None:
     """Work out a version and keep it for 'apply'; write nothing to the database."""
-    show(plan.report, as_json, render.plan)
-    raise typer.Exit(DONE if plan.proven or force else NotProven.exit_status)
+    show(plan.report, call.as_json, render.plan)
+    raise typer.Exit(DONE if plan.proven or call.force else NotProven.exit_status)
 
 
 @app.command()
@@ -132,8 +162,16 @@ def apply(
     """Write a prepared version to the database."""
     with opened(address) as collection:
         plan = nudge_vdb.prepared(collection, version, state=state, phases=ShownPhases())
-        applied = nudge_vdb.apply(plan, force=force)
-    show(applied.report, as_json, render.plan, render.move)
+        _apply(plan, Call(address, state, force, as_json))
+
+
+def _apply(plan: Plan, call: Call) -> None:
+    """Write *plan*, show what became of it, and how to undo it."""
+    before = plan.state.journal.live
+    applied = nudge_vdb.apply(plan, force=call.force)
+    show(applied.report, call.as_json, render.plan, render.move)
+    if not call.as_json and before != plan.version.number:
+        print(f"Undo with: {call.undo(before)}")
     raise typer.Exit(_exit_status(applied))
 
 
@@ -194,7 +232,7 @@ def evaluate(
 
 
 @app.command()
-def backends(as_json: Json = False) -> None:
+def backends(state: StateFolder = None, as_json: Json = False) -> None:  # noqa: ARG001 - every verb takes it
     """List the backends that are installed."""
     show({"backends": installed()}, as_json, render.backends)
 
@@ -202,12 +240,13 @@ def backends(as_json: Json = False) -> None:
 @app.command()
 def demo(
     folder: Annotated[Path | None, typer.Option(help="Where to work; by default a folder that is removed.")] = None,
+    state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
     """Tune a small collection in each embedded engine, prove that nothing else changed, and undo it."""
     from nudge_vdb.demo import run_demo
 
-    report = run_demo(folder, ShownPhases)
+    report = run_demo(folder, state, ShownPhases)
     show(report, as_json, render.demo)
     raise typer.Exit(DONE if report["passed"] else NudgeError.exit_status)
 
@@ -234,14 +273,28 @@ def show(report: Report, as_json: bool, *pictures: Callable[[Report, Console], N
 
 def main() -> None:
     """Run the command line and exit with the status that the outcome calls for."""
+    logging.basicConfig(format="%(message)s", handlers=[_own_log()])
     try:
-        sys.exit(app(standalone_mode=False) or DONE)
+        status = app(standalone_mode=False) or DONE
+        if status == INTERRUPTED:
+            raise typer.Abort
+        sys.exit(status)
     except NudgeError as exc:
         _fail(type(exc).__name__, str(exc), exc.exit_status)
     except typer.TyperException as exc:
         _fail("BadUsage", f"{_told(exc)}; see 'nudge-vdb --help'", BadInput.exit_status)
-    except typer.Abort:
-        _fail("Interrupted", "interrupted; 'nudge-vdb status ADDRESS' says where it stopped", NudgeError.exit_status)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("Interrupted", "'nudge-vdb status ADDRESS' says where it stopped and how to go on", INTERRUPTED)
+    except Exception as exc:  # a defect of ours: the traceback is for the report of it
+        traceback.print_exc()
+        _fail(type(exc).__name__, str(exc), NudgeError.exit_status)
+
+
+def _own_log() -> logging.Handler:
+    """Return a handler for what this project has to say; what goes wrong in a client comes back as an error of ours."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.name.startswith("nudge_vdb"))
+    return handler
 
 
 def _told(failure: typer.TyperException) -> str:

@@ -15,7 +15,7 @@ from nudge_vdb.metrics import Measure, parse_measure
 from nudge_vdb.nudge import Floats, Ints
 from nudge_vdb.pages import Pages, page_out
 from nudge_vdb.phases import Phases
-from nudge_vdb.planning import locate, places_of, present, refuse_other_widths
+from nudge_vdb.planning import locate, places_of, present, refuse_other_widths, spelled
 from nudge_vdb.ranking import scores
 from nudge_vdb.retry import Patient
 from nudge_vdb.rivals import Part
@@ -57,7 +57,8 @@ def evaluate(
         with phases("page out", collection.count()) as step:
             keys = locate(collection, list(dict.fromkeys(judgements.rows)))
             pages = page_out(collection, Path(folder) / "pages", step)
-        judged = present(judgements if grades else binary(judgements), keys, places_of(pages, keys.values()))
+        given = spelled(judgements if grades else binary(judgements), keys, collection)
+        judged = present(given, keys, places_of(pages, set(keys.values())))
         with phases("compute"):
             table = _table(collection, pages, judged.judgements, measures)
     means = {str(measure): float(row.mean()) for measure, row in zip(measures, table, strict=True)}

@@ -66,7 +66,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(lines, start=1):
             where = f"{path} line {number}"
             try:
-                text = line.decode("utf-8").rstrip("\r\n")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as exc:
                 raise BadJudgements(f"{where} is not UTF-8 text: {exc}") from exc
             if text.strip():

@@ -37,7 +37,7 @@ class Judgements:
     grades: NDArray[np.float64]
     """(p,): above 0; a plain relevant row has 1."""
     weights: NDArray[np.float64]
-    """(p,): how often the pair was judged; above 1 only where equal queries were merged."""
+    """(p,): how strongly the pair pulls: its grade, added up where equal queries were merged."""
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -98,7 +98,7 @@ def build(vectors: Vectors, names: Sequence[str], relevant: Sequence[Mapping[str
         np.repeat(np.arange(len(names)), counts),
         tuple(text for text, _ in pairs),
         np.array([grade for _, grade in pairs]),
-        np.ones(len(pairs)),
+        np.array([grade for _, grade in pairs]),
     )
 
 
@@ -209,32 +209,35 @@ def _equal_queries(vectors: Vectors) -> NDArray[np.int64]:
     line /= np.linalg.norm(line)
     order = np.argsort(distinct @ line, kind="stable")
     along = (distinct @ line)[order]
-    label = first.astype(np.int64)
+    pairs = [np.empty((2, 0), np.int64)]
     for shift in range(1, len(order)):
         near = np.flatnonzero(along[shift:] - along[:-shift] <= SAME_QUERY)
         if not len(near):
             break
         left, right = order[near], order[near + shift]
         equal = np.linalg.norm(distinct[left] - distinct[right], axis=1) <= SAME_QUERY
-        np.minimum.at(label, right[equal], label[left[equal]])
-        np.minimum.at(label, left[equal], label[right[equal]])
-    return _roots(label[same.reshape(-1)])
+        pairs.append(np.stack([left[equal], right[equal]]))
+    return _smallest_label(first.astype(np.int64), np.concatenate(pairs, axis=1))[same.reshape(-1)]
 
 
-def _roots(label: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Follow chains of labels to their first member."""
-    while (label[label] != label).any():
-        label = label[label]
-    return label
+def _smallest_label(label: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give all that hang together by *pairs* (2, n) the smallest *label* among them."""
+    while True:
+        spread = label.copy()
+        np.minimum.at(spread, pairs[0], label[pairs[1]])
+        np.minimum.at(spread, pairs[1], label[pairs[0]])
+        if (spread == label).all():
+            return label
+        label = spread
 
 
 def binary(judgements: Judgements) -> Judgements:
-    """Return *judgements* with every grade 1."""
+    """Return *judgements* with every grade 1, and so every weight."""
     return Judgements(
         judgements.query_ids,
         judgements.vectors,
         judgements.query,
         judgements.rows,
         np.ones_like(judgements.grades),
-        judgements.weights,
+        np.ones_like(judgements.weights),
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nudge_vdb.contract import Mask, RowKey, Vectors, agree
+from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.state import State
 
@@ -23,6 +24,12 @@ class Lineage:
         begun = {*state.journal.begun(), towards}
         self._tolerance = state.traits.tolerance
         self._versions = {version.number: version.content for version in state.versions() if version.number in begun}
+        lost = sorted(begun - {0} - set(self._versions))
+        if lost:
+            raise StateDamaged(
+                f"version {lost[0]} was written to the database and is not in {state.folder / 'versions'}; "
+                "restore it from a backup of the state"
+            )
 
     def keys(self) -> KeyTable:
         """Return the keys of all rows that may not be at their base, ascending."""

@@ -43,9 +43,7 @@ class Live:
         return {**figures, "live": float(live.mean()), "after": float(planned[unseen].mean())}
 
     def _trained_on(self, judgements: Judgements) -> Mask:
-        names, vectors = query_digests(judgements)
-        seen = self.version.content.seen
-        return np.asarray(np.isin(names, seen) | np.isin(vectors, seen))
+        return np.asarray(np.isin(query_digests(judgements), self.version.content.seen))
 
     def _scores(self, judgements: Judgements) -> Floats:
         metric, measure = self.collection.traits.metric, self.options.measure

@@ -25,6 +25,8 @@ Ints = NDArray[np.int64]
 
 ROUNDING = 1e-6
 """A component of the pull this small beside the pull itself is what float32 vectors leave over, not a direction."""
+CANCELLED = 1e-12
+"""A pull this small beside the one that a query was taken out of is what the subtraction leaves over."""
 
 
 class Method(StrEnum):
@@ -46,7 +48,7 @@ class Rays:
     directions: Vectors
     """(m, d): u, length 1; 0 for a row that stays."""
     floor: Floats
-    """(m,): the cosine that a NUDGE-N row never falls below, that of v and G; 1 for a row that stays."""
+    """(m,): the cosine of v and G, which a NUDGE-N row never falls below; −1 for NUDGE-M; 1 for a row that stays."""
 
     def at(self, step: float) -> Vectors:
         """Return v(γ), (m, d) float32, for one *step* γ ≥ 0."""
@@ -79,13 +81,14 @@ def rays_n(units: Vectors, pulls: Floats, scale: Floats | None = None) -> Rays:
     """Return the NUDGE-N paths of *units* (m, d) under *pulls* (m, d).
 
     A row stays when its pull is zero, points along v or points away from it, as in the authors' code. *scale* (m,)
-    is the length of the pull that rounding noise is measured against, by default that of *pulls* itself.
+    is the length of the pulls before a query was taken out of them, where one was.
     """
     along = np.einsum("ij,ij->i", units, pulls)
     across = pulls - along[:, None] * units
     lengths = np.linalg.norm(pulls, axis=1)
     leaning = np.linalg.norm(across, axis=1)
-    stays = (leaning <= ROUNDING * (lengths if scale is None else scale)) | (along < 0)
+    nothing = 0.0 if scale is None else CANCELLED * scale
+    stays = (leaning <= np.maximum(ROUNDING * lengths, nothing)) | (along < 0)
     directions = np.divide(across, leaning[:, None], out=np.zeros_like(across), where=~stays[:, None])
     floor = np.divide(along, lengths, out=np.ones_like(along), where=~stays)
     return Rays(Method.NUDGE_N, units, directions.astype(np.float32), floor)
@@ -94,7 +97,7 @@ def rays_n(units: Vectors, pulls: Floats, scale: Floats | None = None) -> Rays:
 def rays_m(units: Vectors, pulls: Floats, scale: Floats | None = None) -> Rays:
     """Return the NUDGE-M paths of *units* (m, d) under *pulls* (m, d); a row without a pull stays."""
     lengths = np.linalg.norm(pulls, axis=1)
-    stays = lengths <= ROUNDING * (lengths if scale is None else scale)
+    stays = lengths <= (0.0 if scale is None else CANCELLED * scale)
     directions = np.divide(pulls, lengths[:, None], out=np.zeros_like(pulls), where=~stays[:, None])
     return Rays(Method.NUDGE_M, units, directions.astype(np.float32), np.where(stays, 1.0, -1.0))
 

@@ -38,7 +38,7 @@ class Options:
     """What the plan maximises and is proven by: ndcg@K, recall@K, mrr@K or precision@K."""
     method: str = "nudge-n"
     step: float | None = None
-    """A fixed γ instead of the best one; in 0 … 2 for nudge-n, above 0 for nudge-m."""
+    """A fixed γ instead of the best one; above 0, up to 2 for nudge-n and 100 for nudge-m."""
     grades: bool = False
     """Whether grades weigh the pulls and the metric; without, every grade above 0 is 1."""
     min_gain: float = 0.0

@@ -68,11 +68,18 @@ def page_out(collection: Collection, folder: Path, progress: Progress = lambda _
     done = _continued(folder, collection.traits) or _begun(folder, collection.traits)
     limit = max(16, PAGE_BYTES // (4 * collection.traits.width))
     while not done.complete:
-        page = collection.scan(done.cursor, limit)
-        _append(folder, page, done)
-        write_json(folder / "progress.json", vars(done))
+        _add_page(folder, collection.scan(done.cursor, limit), done)
         progress(done.rows)
     return _opened(folder, done)
+
+
+def _add_page(folder: Path, page: Page, done: _Done) -> None:
+    try:
+        _append(folder, page, done)
+        write_json(folder / "progress.json", vars(done))
+    except OSError:
+        forget(folder)  # half a copy would only keep the disk full
+        raise
 
 
 def forget(folder: Path) -> None:

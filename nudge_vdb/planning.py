@@ -68,12 +68,12 @@ def refuse_other_widths(traits: Traits, given: Mapping[str, Judgements]) -> None
 
 
 def locate(collection: Collection, texts: Sequence[str]) -> dict[str, RowKey]:
-    """Return the keys of those of *texts* that are ids of rows."""
+    """Return the keys of those of *texts* that are ids of rows, by the text given and by the engine's spelling."""
     found: dict[str, RowKey] = {}
     for first in range(0, len(texts), LOCATED_AT_ONCE):
         some = texts[first : first + LOCATED_AT_ONCE]
         found |= {text: key for text, key in zip(some, collection.locate(some), strict=True) if key is not None}
-    return found
+    return found | {collection.text_of(key): key for key in found.values()}
 
 
 def places_of(pages: Pages, keys: Iterable[RowKey]) -> dict[RowKey, int]:
@@ -105,6 +105,12 @@ class Judged:
     """(p,): the place in the pages of each pair's row."""
     missing: list[str]
     """Judged ids that name no row with a vector."""
+
+
+def spelled(judgements: Judgements, keys: Mapping[str, RowKey], collection: Collection) -> Judgements:
+    """Return *judgements* with the ids of rows that exist spelled as the engine spells them."""
+    own = {text: collection.text_of(key) for text, key in keys.items()}
+    return replace(judgements, rows=tuple(own.get(text, text) for text in judgements.rows))
 
 
 def match(judgements: Judgements, keys: Mapping[str, RowKey], ground: Ground, options: Options) -> Judged:
@@ -187,12 +193,11 @@ def set_course(train: Judged, others: Sequence[Judged], ground: Ground, options:
     wanted = np.unique(np.concatenate([judged.places for judged in (train, *others)]))
     order = np.argsort(train.places, kind="stable")
     units, _ = unit(train.judgements.vectors)
-    weights = train.judgements.weights * train.judgements.grades
     pulls = Pulls(
         units,
         train.judgements.query[order],
         np.searchsorted(wanted, train.places[order]),
-        weights[order],
+        train.judgements.weights[order],
         len(wanted),
     )
     return Course(wanted, pulls, ground, options, traits)
@@ -208,9 +213,9 @@ def sit_exam(course: Course, judged: Judged, queries: Ints, pull: float) -> Exam
     """Return the exam of some *queries* of *judged*; *pull* is 1 if they pull on the rows that answer them, else 0."""
     taken = some_queries(judged, queries)
     units, lengths = unit(taken.judgements.vectors)
-    grades, weights = taken.judgements.grades, taken.judgements.weights
     rows = np.searchsorted(course.wanted, taken.places)
-    return Exam(units, lengths, taken.judgements.query, rows, grades, pull * weights * grades)
+    left_out = pull * taken.judgements.weights
+    return Exam(units, lengths, taken.judgements.query, rows, taken.judgements.grades, left_out)
 
 
 def sample(queries: int, most: int, seed: int) -> Ints:
@@ -244,14 +249,10 @@ def _no_rows(course: Course) -> Vectors:
     return np.empty((0, course.traits.width), np.float32)
 
 
-def query_digests(judgements: Judgements) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return a 64-bit digest of the id and of the vector of each query."""
-    names = [name.encode() for name in judgements.query_ids]
-    return _digests(names), _digests([vector.tobytes() for vector in judgements.vectors])
-
-
-def _digests(contents: Sequence[bytes]) -> NDArray[np.uint64]:
-    digests = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in contents)
+def query_digests(judgements: Judgements) -> NDArray[np.uint64]:
+    """Return a 64-bit digest of the direction of each query, the same for copies that differ by scale or rounding."""
+    rough = np.round(unit(judgements.vectors)[0], 2) + np.float32(0.0)  # the sum makes −0 and 0 one
+    digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rough)
     return np.frombuffer(digests, np.uint64)
 
 
@@ -260,14 +261,20 @@ def unlike(course: Course, exam: Exam, seed: int) -> str | None:
     some = sample(len(exam.query), LOCATED_AT_ONCE, seed)
     if len(some) < FEWEST_QUERIES:
         return None
-    rows, _ = unit(course.ground.pages.vectors[course.wanted[exam.row[some]]])
-    queries = exam.units[exam.query[some]]
-    judged = np.einsum("ij,ij->i", queries, rows)
-    shuffled = np.einsum("ij,ij->i", queries, rows[np.random.default_rng(seed).permutation(len(rows))])
-    noise: Floats = np.sqrt((judged.var() + shuffled.var()) / len(some))
-    if judged.mean() > shuffled.mean() + 2 * noise:
+    anywhere = np.setdiff1d(np.arange(len(course.ground.pages)), course.ground.pages.unfit)
+    drawn = np.random.default_rng(seed).choice(anywhere, len(some))
+    judged = _cosines(course, exam, some, course.wanted[exam.row[some]])
+    chance = _cosines(course, exam, some, drawn)
+    noise: Floats = np.sqrt((judged.var() + chance.var()) / len(some))
+    if judged.mean() > chance.mean() + 2 * noise:
         return None
     return (
-        f"judged pairs are no more similar ({judged.mean():.3f}) than random pairs ({shuffled.mean():.3f}): were the "
+        f"judged pairs are no more similar ({judged.mean():.3f}) than random pairs ({chance.mean():.3f}): were the "
         "queries embedded with the model of this collection?"
     )
+
+
+def _cosines(course: Course, exam: Exam, pairs: Ints, places: Ints) -> Floats:
+    """Return the cosines of the queries of *pairs* with the rows at *places*."""
+    rows, _ = unit(course.ground.pages.vectors[places])
+    return np.asarray(np.einsum("ij,ij->i", exam.units[exam.query[pairs]], rows, dtype=np.float64))

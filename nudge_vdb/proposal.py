@@ -73,11 +73,11 @@ def propose(
     held_out = {name: match(given, keys, ground, options) for name, given in apart.items()}
     course = set_course(train, list(held_out.values()), ground, options, collection.traits)
     choice = _choose(course, train, options)
-    content = moved_rows(course, choice.step, np.unique(np.concatenate(query_digests(train.judgements))))
+    content = moved_rows(course, choice.step, np.unique(query_digests(judgements)))
     now = None if live is None else Live(collection, ground, live, options)
     apart_figures = {name: _held_out(course, judged, choice.place, now) for name, judged in held_out.items()}
     scored_now = now.compared(choice.scored.judgements, choice.table.warm[choice.place]) if now else None
-    comparisons = {"scored": scored_now, **{name: found.get("live") for name, found in apart_figures.items()}}
+    comparisons = {"scored": scored_now, **{name: found.get("against_live") for name, found in apart_figures.items()}}
     return Proposal(
         content,
         {
@@ -88,10 +88,11 @@ def propose(
             "moved": len(content.keys),
             "judged_missing": train.missing,
             **_left_aside(collection, ground),
-            "live": scored_now,
+            "against_live": scored_now,
             **apart_figures,
             "warnings": [
                 *_doubts(course, choice, options),
+                *_overlaps(judgements, held_out),
                 *live_version.warnings({name: found for name, found in comparisons.items() if found}),
             ],
         },
@@ -135,13 +136,29 @@ def _held_out(course: Course, judged: Judged, place: int, now: Live | None) -> d
     """Score queries that did not train: at the base, where the plan puts the rows, and as they are now."""
     queries = np.arange(len(judged.judgements))
     warm = course.table(sit_exam(course, judged, queries, pull=0)).warm
-    figures = {"queries": len(queries), "before": float(warm[0].mean()), "after": float(warm[place].mean())}
-    return {**figures, "live": now.compared(judged.judgements, warm[place])} if now else figures
+    figures: dict[str, Any] = {
+        "queries": len(queries),
+        "before": float(warm[0].mean()),
+        "after": float(warm[place].mean()),
+        "missing": judged.missing,
+    }
+    return {**figures, "against_live": now.compared(judged.judgements, warm[place])} if now else figures
 
 
 def _doubts(course: Course, choice: _Choice, options: Options) -> list[str]:
     found = (unlike(course, choice.exam, options.seed), _cold_fall(choice, options))
     return [warning for warning in found if warning]
+
+
+def _overlaps(train: Judgements, held_out: Mapping[str, Judged]) -> list[str]:
+    """Say where queries that should be held out train as well."""
+    known = query_digests(train)
+    doubled = {name: int(np.isin(query_digests(each.judgements), known).sum()) for name, each in held_out.items()}
+    return [
+        f"{count} of the {name} queries train as well, so the {name} score says little about new queries"
+        for name, count in doubled.items()
+        if count
+    ]
 
 
 def _cold_fall(choice: _Choice, options: Options) -> str | None:

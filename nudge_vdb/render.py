@@ -12,6 +12,7 @@ from rich.table import Table
 from nudge_vdb.phases import Phases, Step
 from nudge_vdb.report import Report
 
+STATES = {"applied": "live", "applying": "not written whole; repeat the command"}
 SHOWN_IDS = 5
 """How many row ids of a kind are named; --json names all."""
 
@@ -34,11 +35,11 @@ def plan(report: Report, console: Console) -> None:
     """Show what a plan is worth."""
     table = Table("queries", "", "before", "after", "gain", title=_title(report), title_justify="left")
     interval = f"{report['gain']:+.4f}  [{report['gain_low']:+.4f}, {report['gain_high']:+.4f}]"
-    table.add_row("judged", str(report["queries"]), _score(report["before"]), _score(report["after"]), interval)
+    table.add_row("judged", _scored(report), _score(report["before"]), _score(report["after"]), interval)
     for name in ("validation", "test"):
         if name in report:
-            _add_scores(table, name, report[name]["queries"], report[name]["before"], report[name]["after"])
-    _add_scores(table, "of rows nobody judged", report["queries"], report["cold_before"], report["cold_after"])
+            _add_scores(table, name, f"{report[name]['queries']:,}", report[name]["before"], report[name]["after"])
+    _add_scores(table, "of rows nobody judged", _scored(report), report["cold_before"], report["cold_after"])
     console.print(table)
     _say(console, f"{'Proven' if report['proven'] else 'Not proven'}: {report['reason']}.")
     for note in [*report["warnings"], *_plan_notes(report)]:
@@ -58,35 +59,40 @@ def _score(value: float) -> str:
     return f"{value:.4f}"
 
 
-def _add_scores(table: Table, name: str, queries: int, before: float, after: float) -> None:
-    table.add_row(name, str(queries), _score(before), _score(after), f"{after - before:+.4f}")
+def _scored(report: Report) -> str:
+    """Say how many queries were scored, and of how many."""
+    if report["scored_queries"] == report["queries"]:
+        return f"{report['queries']:,}"
+    return f"{report['scored_queries']:,} of {report['queries']:,}"
+
+
+def _add_scores(table: Table, name: str, queries: str, before: float, after: float) -> None:
+    table.add_row(name, queries, _score(before), _score(after), f"{after - before:+.4f}")
 
 
 def _plan_notes(report: Report) -> Iterator[str]:
     yield f"{report['moved']:,} of {report['rows']:,} rows move"
     if report["judged_missing"]:
-        yield f"{_rows(report['judged_missing'])} judged but not in the collection"
+        yield f"judged but not in the collection, or without the vector: {_rows(report['judged_missing'])}"
+    if report["rows_without_vector"]:
+        yield f"{report['rows_without_vector']:,} rows have no vector in this field"
     if report["rows_not_finite"]:
-        yield f"{_rows(report['rows_not_finite'])} NaN or infinity and left out"
+        yield f"left out, since they hold NaN or infinity: {_rows(report['rows_not_finite'])}"
     if report["re_embedded"]:
-        yield f"{_rows(report['re_embedded'])} re-embedded by the owner: a new base"
+        yield f"embedded again by their owner, which is their new base: {_rows(report['re_embedded'])}"
     if report["status"] in ("prepared", "unproven"):
         yield "nothing was written to the database"
 
 
 def move(report: Report, console: Console) -> None:
     """Show what became of the rows."""
-    _say(
-        console,
-        f"Version {report['version']} is live: {report['written']:,} rows written, {report['already']:,} were there "
-        f"already, {report['verified']['tuned'] + report['verified']['base']:,} read back and right.",
-    )
+    right = report["verified"]["tuned"] + report["verified"]["base"]
+    _say(console, f"Version {report['version']} is {STATES[report['status']]}.")
+    _say(console, f"{report['written']:,} rows written, {report['already']:,} there already, {right:,} read back and right.")
     for outcome, texts in report["skipped"].items():
         _say(console, f"• skipped, {outcome}: {_rows(texts)}")
     if report["rebased"]:
         _say(console, f"• kept at the vector of their owner: {_rows(report['rebased'])}")
-    if report["version"]:
-        _say(console, "Undo with: nudge-vdb rollback ADDRESS --to 0")
 
 
 def _rows(texts: list[str]) -> str:
@@ -99,6 +105,7 @@ def status(report: Report, console: Console) -> None:
     """Show where the collection stands."""
     _say(console, f"{report['collection']} ({report['engine']})")
     _say(console, f"{report['message']}.")
+    _say(console, f"state: {report['state']}")
 
 
 def history(report: Report, console: Console) -> None:
@@ -108,7 +115,7 @@ def history(report: Report, console: Console) -> None:
         mark = " (live)" if version["live"] else ""
         table.add_row(
             str(version["version"]),
-            version["created"],
+            version["created"].replace("T", " ").rstrip("Z"),
             version["status"] + mark,
             version["metric"],
             _score(version["before"]),
@@ -122,9 +129,14 @@ def findings(report: Report, console: Console) -> None:
     """Show what the rows hold."""
     for name in ("tuned", "base"):
         _say(console, f"{report[name]:,} rows hold their {name} vector, as they should")
-    for name in ("re_embedded", "missing", "astray"):
+    notes = {
+        "re_embedded": "embedded again by their owner",
+        "missing": "gone",
+        "astray": "not written yet, or by another version; 'nudge-vdb status' says how to go on",
+    }
+    for name, note in notes.items():
         if report[name]:
-            _say(console, f"• {name.replace('_', '-')}: {_rows(report[name])}")
+            _say(console, f"• {note}: {_rows(report[name])}")
 
 
 def evaluation(report: Report, console: Console) -> None:

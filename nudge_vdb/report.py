@@ -12,6 +12,12 @@ from nudge_vdb.writeback import Tally
 Report = dict[str, Any]
 
 INTERNAL = ("files", "format", "digest")
+IDENTITY = ("version", "created", "parent", "collection", "engine", "judgements")
+
+
+def identity_of(manifest: Mapping[str, Any]) -> Report:
+    """Return what names a version, without its figures."""
+    return {name: manifest[name] for name in IDENTITY}
 
 
 def plan_report(manifest: Mapping[str, Any], status: str, seconds: Mapping[str, float]) -> Report:

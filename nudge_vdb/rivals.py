@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from nudge_vdb.contract import Metric, Vectors
 from nudge_vdb.nudge import Floats, Ints, unit
 
+SCORES_AT_ONCE = 1 << 23
+"""How many scores, of queries and rows, are held at once."""
+
 Part = tuple[Ints, Vectors]
 """Places (c,) and raw vectors (c, d) of some rows."""
 
@@ -63,8 +66,11 @@ def best_rows(parts: Iterable[Part], units: Vectors | Floats, query_lengths: Flo
     finite take no part. Scores are computed in the precision of *units* and rounded to float32.
     """
     best = Best.none(len(units), k)
+    rows = max(64, SCORES_AT_ONCE // max(1, len(units)))
     for places, vectors in parts:
-        best.admit(score_part(vectors, units, query_lengths, metric), places)
+        for first in range(0, len(places), rows):
+            some = slice(first, first + rows)
+            best.admit(score_part(vectors[some], units, query_lengths, metric), places[some])
     return best
 
 

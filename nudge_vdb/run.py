@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Unpack
-
-import platformdirs
 
 from nudge_vdb.contract import Collection, agree
 from nudge_vdb.errors import BadOption, NotProven, StateConflict, UnfitCollection
@@ -18,16 +14,17 @@ from nudge_vdb.lineage import Lineage
 from nudge_vdb.options import Choices, Options
 from nudge_vdb.pages import forget, page_out
 from nudge_vdb.phases import Phases
-from nudge_vdb.planning import locate, refuse_other_widths, settle
+from nudge_vdb.planning import locate, refuse_other_widths, settle, spelled
 from nudge_vdb.proposal import Proposal, propose
-from nudge_vdb.report import Report, move_report, plan_report
+from nudge_vdb.report import Report, identity_of, move_report, plan_report
 from nudge_vdb.retry import Patient
 from nudge_vdb.snapshot import Content, Version
+from nudge_vdb.standing import Folder, known_state, open_state
 from nudge_vdb.state import State
-from nudge_vdb.verify import Findings, verify_live
-from nudge_vdb.writeback import Tally, move_to
+from nudge_vdb.verify import verify_live
+from nudge_vdb.writeback import move_to
 
-Folder = str | Path | None
+WAITING = ("prepared", "unproven")
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,8 @@ class Plan:
     collection: Collection
     state: State
     version: Version
-    report: Report
-    phases: Phases
+    report: Report = field(repr=False)
+    phases: Phases = field(repr=False)
 
     @property
     def proven(self) -> bool:
@@ -108,15 +105,17 @@ def plan(
 def prepared(
     collection: Collection, number: int | None = None, *, state: Folder = None, phases: Phases | None = None
 ) -> Plan:
-    """Return version *number* as a plan; without a number, the newest that was never applied.
+    """Return version *number* as a plan; without a number, an interrupted one, or the newest that was never applied.
 
     Raises:
         BadOption: there is no such version.
     """
     home, phases = open_state(collection, state), phases or Phases()
+    number = number or home.journal.unfinished or None
     if number is not None:
         return _as_plan(collection, home, home.version(number), phases)
-    waiting = [each for each in home.versions() if home.status_of(each) in ("prepared", "unproven", "applying")]
+    versions = {status: [each for each in home.versions() if home.status_of(each) == status] for status in WAITING}
+    waiting = versions["prepared"] or versions["unproven"]
     if not waiting:
         raise BadOption(f"{home.traits.identity} has no prepared version; make one with 'nudge-vdb plan'")
     return _as_plan(collection, home, waiting[-1], phases)
@@ -133,7 +132,7 @@ def apply(plan: Plan, *, force: bool = False) -> Applied:
     with home.locked():
         _refuse_unproven(plan, force=force)
         _refuse_orphan(plan)
-        return _move(plan.collection, home, number, plan.phases)
+        return _move(plan.collection, home, number, plan.report, plan.phases)
 
 
 def rollback(collection: Collection, *, to: int, state: Folder = None, phases: Phases | None = None) -> Applied:
@@ -143,49 +142,15 @@ def rollback(collection: Collection, *, to: int, state: Folder = None, phases: P
         BadOption: there is no such version.
         StateConflict: it was never applied.
     """
-    home = open_state(collection, state)
+    home = known_state(collection, state)
     with home.locked():
-        if to != 0 and home.version(to).number not in home.journal.begun():
-            raise StateConflict(f"version {to} was never applied; apply it with 'nudge-vdb apply ADDRESS {to}'")
-        return _move(collection, home, to, phases or Phases())
-
-
-def verify(collection: Collection, *, state: Folder = None, phases: Phases | None = None) -> Findings:
-    """Compare every row that was ever moved with what the live version says of it; writes nothing."""
-    home, phases = open_state(collection, state), phases or Phases()
-    with phases("verify", len(Lineage(home).keys())) as step:
-        return verify_live(home.journal.live, Patient(collection), home, step)
-
-
-def history(collection: Collection, *, state: Folder = None) -> list[Report]:
-    """Return every version with its figures and its status, oldest first."""
-    home = open_state(collection, state)
-    return [
-        {**plan_report(version.manifest, home.status_of(version), {}), "live": version.number == home.journal.live}
-        for version in home.versions()
-    ]
-
-
-def status(collection: Collection, *, state: Folder = None) -> Report:
-    """Return which version is live, which are waiting, whether a write was interrupted, and what to do next."""
-    home = open_state(collection, state)
-    waiting = [each.number for each in home.versions() if home.status_of(each) in ("prepared", "unproven")]
-    live, unfinished = home.journal.live, home.journal.unfinished
-    return {
-        "collection": home.traits.identity,
-        "engine": home.traits.engine,
-        "state": str(home.folder),
-        "live": live,
-        "unfinished": unfinished,
-        "prepared": waiting,
-        "message": _situation(live, unfinished, waiting),
-    }
-
-
-def open_state(collection: Collection, folder: Folder = None) -> State:
-    """Return the state of *collection* in *folder*, by default $NUDGE_VDB_STATE or a per-user folder."""
-    default = os.environ.get("NUDGE_VDB_STATE") or platformdirs.user_state_dir("nudge-vdb")
-    return State(Path(folder or default), collection.traits)
+        report: Report = {"version": to, "collection": home.traits.identity}
+        if to != 0:
+            version = home.version(to)
+            if to not in home.journal.begun():
+                raise StateConflict(f"version {to} was never applied; 'nudge-vdb apply ADDRESS {to}' would do that")
+            report = plan_report(version.manifest, "applied", {})
+        return _move(collection, home, to, report, phases or Phases())
 
 
 def _compute(
@@ -205,14 +170,19 @@ def _compute(
     with phases("compute"):
         ground = settle(collection, pages, Lineage(home), list(keys.values()))
         live = home.version(home.journal.live) if home.journal.live else None
-        return propose(collection, ground, keys, judgements, apart, options, live)
+        train = spelled(judgements, keys, collection)
+        held_out = {name: spelled(given, keys, collection) for name, given in apart.items()}
+        return propose(collection, ground, keys, train, held_out, options, live)
 
 
 def _kept(home: State, proposal: Proposal, judgements: Judgements, collection: Collection) -> Version:
-    """Return the live version if it holds the same already, else keep the proposal as a new one."""
+    """Return the version that holds the same already, live or waiting, else keep the proposal as a new one."""
     live = home.journal.live
     if live and home.journal.unfinished is None and _same(home.version(live).content, proposal.content, home):
         return home.version(live)
+    newest = max(home.versions(), key=lambda version: version.number, default=None)
+    if newest and _waits(newest, home, proposal) and _same(newest.content, proposal.content, home):
+        return newest
     traits = collection.traits
     return home.add_version(
         proposal.content,
@@ -227,6 +197,13 @@ def _kept(home: State, proposal: Proposal, judgements: Judgements, collection: C
     )
 
 
+def _waits(version: Version, home: State, proposal: Proposal) -> bool:
+    """Tell whether *version* was never applied, and could be in the place of *proposal*."""
+    manifest = version.manifest
+    same = manifest["parent"] == home.journal.live and manifest["proven"] == proposal.facts["proven"]
+    return same and version.number not in home.journal.begun()
+
+
 def _same(left: Content, right: Content, home: State) -> bool:
     tolerance = home.traits.tolerance
     return (
@@ -236,50 +213,32 @@ def _same(left: Content, right: Content, home: State) -> bool:
     )
 
 
-def _situation(live: int, unfinished: int | None, waiting: list[int]) -> str:
-    if unfinished is not None:
-        finish = f"apply ADDRESS {unfinished}" if unfinished > live else f"rollback ADDRESS --to {unfinished}"
-        return (
-            f"a write towards version {unfinished} was interrupted; finish it with 'nudge-vdb {finish}', "
-            f"or undo it with 'nudge-vdb rollback ADDRESS --to {live}'"
-        )
-    held = f"version {live} is live" if live else "the collection is at its base"
-    if not waiting:
-        return held
-    return f"{held}; version {waiting[-1]} waits for 'nudge-vdb apply ADDRESS {waiting[-1]}'"
-
-
 def _as_plan(
-    collection: Collection, home: State, version: Version, phases: Phases, figures: Mapping[str, Any] = {}
+    collection: Collection, home: State, version: Version, phases: Phases, figures: Mapping[str, Any] | None = None
 ) -> Plan:
-    """Return *version* as a plan; *figures* are newer than those it was kept with."""
-    report = plan_report({**version.manifest, **figures}, home.status_of(version), phases.seconds)
-    return Plan(collection, home, version, report, phases)
+    """Return *version* as a plan; *figures*, where given, are newer than those it was kept with."""
+    known = version.manifest if figures is None else {**identity_of(version.manifest), **figures}
+    return Plan(collection, home, version, plan_report(known, home.status_of(version), phases.seconds), phases)
 
 
-def _move(collection: Collection, home: State, number: int, phases: Phases) -> Applied:
+def _move(collection: Collection, home: State, number: int, report: Report, phases: Phases) -> Applied:
+    """Bring the collection to version *number*, read it back, and add what became of the rows to *report*."""
+    forget(home.pages)  # of an interrupted plan: they would show the rows as they were
     patient = Patient(collection)
     rows = len(Lineage(home, number).keys())
     with phases("write", rows) as step:
         tally = move_to(number, patient, home, step)
     with phases("verify", rows) as step:
         findings = verify_live(number, patient, home, step)
-    return _applied(home, number, tally, findings, phases)
-
-
-def _applied(home: State, number: int, tally: Tally, findings: Findings, phases: Phases) -> Applied:
     if findings.astray:
         tally.skipped["unverified"] = findings.astray
-    report: Report = {"version": number, "status": "applied", "collection": home.traits.identity}
-    if number:
-        version = home.version(number)
-        report = plan_report(version.manifest, home.status_of(version), {})
-    report |= {**move_report(tally, findings), "seconds": dict(phases.seconds)}
-    return Applied(report, tally.written, report["missing"], report["changed"], tally.skipped)
+    status = "applied" if home.journal.unfinished is None else "applying"
+    told = {**report, "status": status, **move_report(tally, findings), "seconds": dict(phases.seconds)}
+    return Applied(told, tally.written, told["missing"], told["changed"], tally.skipped)
 
 
 def _refuse_unproven(plan: Plan, *, force: bool) -> None:
-    if not plan.proven and not force and plan.version.number != plan.state.journal.live:
+    if not plan.proven and not force and plan.version.number not in plan.state.journal.begun():
         raise NotProven(
             f"version {plan.version.number} is not proven ({plan.report['reason']}); nothing was written. "
             "More judged queries help; --force applies it all the same"

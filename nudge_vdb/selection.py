@@ -122,8 +122,8 @@ def prove(table: Floats, confidence: float, min_gain: float, seed: int) -> Proof
 
 def _reason(queries: int, low: float, confidence: float, min_gain: float) -> str:
     if queries < FEWEST_QUERIES:
-        return f"{queries} judged queries are too few to prove anything; {FEWEST_QUERIES} are needed, 100 are good"
-    lower_end = f"the lower end of the {confidence:.0%} interval of the gain is {low:+.4f}"
+        return f"{queries} scored queries are too few to prove anything; {FEWEST_QUERIES} are needed, 100 are good"
+    lower_end = f"the lower end of the {100 * confidence:g} % interval of the gain is {low:+.4f}"
     if low > min_gain:
         return f"{lower_end}, above {min_gain:g}"
     return f"{lower_end}, not above {min_gain:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +41,7 @@ class Content:
     tuned: Vectors
     """(m, width), float32"""
     seen: NDArray[np.uint64]
-    """Digests of the ids and the vectors of the queries it was trained on, ascending."""
+    """Digests of the queries it was trained on, ascending."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,15 @@ class Version:
 def write_version(folder: Path, number: int, content: Content, facts: Mapping[str, Any]) -> Version:
     """Make *folder* hold version *number*, durably; until its manifest is there, there is no such version."""
     make_folder(folder)
+    try:
+        manifest = _write_files(folder, number, content, facts)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # half a version would only keep the disk full
+        raise
+    return Version(number, folder, manifest)
+
+
+def _write_files(folder: Path, number: int, content: Content, facts: Mapping[str, Any]) -> dict[str, Any]:
     arrays: tuple[NDArray[Any], ...] = (
         content.keys.offsets,
         content.keys.content,
@@ -88,7 +98,7 @@ def write_version(folder: Path, number: int, content: Content, facts: Mapping[st
     manifest = sealed({"format": FORMAT, "version": number, "files": files, **facts})
     sync_folder(folder)
     write_json(folder / "manifest.json", manifest)
-    return Version(number, folder, manifest)
+    return manifest
 
 
 def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:

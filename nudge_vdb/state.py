@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,20 +18,30 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nudge_vdb.contract import Traits
-from nudge_vdb.durable import make_folder, read_json, write_json
+from nudge_vdb.durable import make_folder, read_json, write_bytes, write_json
 from nudge_vdb.errors import BadOption, Locked, StateConflict, StateDamaged
 from nudge_vdb.journal import Journal
 from nudge_vdb.snapshot import FORMAT, Content, Version, open_version, write_version
+
+UNWRITABLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What the system says of a place that takes no more; numpy says it without a number."""
 
 
 class State:
     """The folder of one collection, vector field and scope, within the folder that the user named."""
 
     def __init__(self, root: Path, traits: Traits) -> None:
-        self.traits = traits
-        self.folder = root.expanduser() / _folder_name(traits.identity)
-        if (self.folder / "collection.json").exists():
+        self.traits, self.root = traits, root.expanduser()
+        self.folder = self.root / _folder_name(traits.identity)
+        self._opened: dict[Path, Version] = {}
+        if self.root.exists() and not self.root.is_dir():
+            raise BadOption(f"{self.root} is no folder; name one with --state")
+        if self.exists():
             self._refuse_another_collection()
+
+    def exists(self) -> bool:
+        """Tell whether anything is remembered of this collection here."""
+        return (self.folder / "collection.json").exists()
 
     @property
     def pages(self) -> Path:
@@ -39,8 +50,15 @@ class State:
 
     @cached_property
     def journal(self) -> Journal:
-        """What was done to the database."""
-        return Journal(self.folder / "journal")
+        """What was done to the database.
+
+        Raises:
+            StateDamaged: it is gone, or a line of it is not what was written.
+        """
+        path = self.folder / "journal"
+        if self.exists() and not path.exists():
+            raise StateDamaged(f"{path} is missing, so nobody knows what is live; restore the state from a backup")
+        return Journal(path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -55,13 +73,20 @@ class State:
             self._make(lock)
             self.__dict__.pop("journal", None)
             yield
+        except OSError as exc:
+            if exc.errno not in UNWRITABLE:
+                raise
+            raise self._unwritable(exc) from exc
         finally:
             lock.release()
 
     def versions(self) -> list[Version]:
         """Return the versions, oldest first; one without a manifest was never finished and is none."""
-        manifests = self.folder.glob("versions/*/manifest.json")
-        return [open_version(path.parent) for path in sorted(manifests)]
+        folders = sorted(path.parent for path in self.folder.glob("versions/*/manifest.json"))
+        for folder in folders:
+            if folder not in self._opened:  # a version never changes, and checking its files takes a while
+                self._opened[folder] = open_version(folder)
+        return [self._opened[folder] for folder in folders]
 
     def version(self, number: int) -> Version:
         """Return version *number*.
@@ -77,7 +102,7 @@ class State:
 
     def add_version(self, content: Content, facts: Mapping[str, Any]) -> Version:
         """Keep *content* as a new version, durably."""
-        number = 1 + max((version.number for version in self.versions()), default=0)
+        number = 1 + max([0, *(version.number for version in self.versions()), *self.journal.begun()])
         return write_version(self.folder / "versions" / f"{number:06}", number, content, facts)
 
     def status_of(self, version: Version) -> str:
@@ -88,6 +113,8 @@ class State:
         if number == self.journal.live:
             return "applied"
         reached = [to for _, to in self.journal.finished()]
+        if number in self.journal.begun() and number not in reached:
+            return "rolled-back"
         if number not in reached:
             return "prepared" if version.manifest["proven"] else "unproven"
         since = reached[len(reached) - reached[::-1].index(number) :]
@@ -99,14 +126,19 @@ class State:
             make_folder(self.folder)
             lock.acquire()
             write_json(self.folder / "holder.json", _myself())
-            if not (self.folder / "collection.json").exists():
+            if not self.exists():
+                write_bytes(self.folder / "journal", b"")
                 write_json(self.folder / "collection.json", self._facts())
         except Timeout as exc:
             raise Locked(f"{self._holder()} is working on {self.traits.identity}; wait until it is done") from exc
         except OSError as exc:
-            raise BadOption(
-                f"the state folder {self.folder} cannot be written: {exc}; name another with --state"
-            ) from exc
+            raise self._unwritable(exc) from exc
+
+    def _unwritable(self, failure: OSError) -> BadOption:
+        return BadOption(
+            f"the state folder {self.folder} cannot be written: {failure}; make room or give permission there "
+            "(a collection that was never tuned may have its state elsewhere: --state)"
+        )
 
     def _facts(self) -> dict[str, Any]:
         traits = self.traits

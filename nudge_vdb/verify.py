@@ -22,7 +22,7 @@ class Findings:
     base: int = 0
     """Rows that hold their base vector, as the live version wants them to."""
     re_embedded: list[str] = field(default_factory=list)
-    """Ids of rows that hold a vector of their owner's."""
+    """Ids of rows of the live version that hold a vector of their owner's."""
     missing: list[str] = field(default_factory=list)
     """Ids of rows of the live version that are gone."""
     astray: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ def verify_live(number: int, collection: Collection, state: State, progress: Cal
         findings.tuned += int((there & held).sum())
         findings.base += int((there & ~held).sum())
         for names, which in (
-            (findings.re_embedded, found & ~ours),
+            (findings.re_embedded, found & ~ours & held),
             (findings.missing, ~found & held),
             (findings.astray, found & ours & ~there),
         ):

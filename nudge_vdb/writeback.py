@@ -48,7 +48,8 @@ def move_to(number: int, collection: Collection, state: State, progress: Callabl
     """Bring every row that is ours to version *number*, and note in the journal what the engine acknowledged.
 
     Rows are read just before they are written: one that is already there is not sent, one whose vector is its
-    owner's or that is gone is left alone and reported. Repeating an interrupted move is therefore harmless.
+    owner's or that is gone is left alone and reported. Repeating an interrupted move is therefore harmless. While rows
+    are left of which nobody knows what they hold, the move stays unfinished.
     """
     start = state.journal.live
     state.journal.add("begin", **{"to": number, "from": start})
@@ -60,7 +61,8 @@ def move_to(number: int, collection: Collection, state: State, progress: Callabl
         tally.add(batch)
         done += len(keys)
         progress(done)
-    state.journal.add("end", **{"to": number, "from": start})
+    if Outcome.UNKNOWN.value not in tally.skipped:
+        state.journal.add("end", **{"to": number, "from": start})
     return tally
 
 

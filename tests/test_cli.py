@@ -120,10 +120,10 @@ def test_plan_then_apply_is_tune_in_two_steps(said, address, train):
 
 
 def test_no_proven_gain_exits_3_with_nothing_written(said, address, noise):
-    before = said("verify", address)[1]
+    before = said("evaluate", address, "--judgements", noise)[1]
     status, told = said("tune", address, "--judgements", noise)
     assert (status, told["status"], told["proven"], told["written"]) == (3, "unproven", False, 0)
-    assert said("verify", address)[1] == before
+    assert said("evaluate", address, "--judgements", noise)[1] == before
     assert said("status", address)[1]["live"] == 0
     status, told = said("apply", address)
     assert (status, told["error"], told["status"]) == (3, "NotProven", 3)
@@ -188,7 +188,7 @@ def test_a_damaged_state_exits_7_and_names_the_file(said, address, train, tmp_pa
         (["tune", "ADDRESS", "--judgements", "JUDGEMENTS", "--steps", "3"], "BadUsage", "--steps"),
         (["apply", "ADDRESS"], "BadOption", "no prepared version"),
         (["apply", "ADDRESS", "3"], "BadOption", "no version 3"),
-        (["rollback", "ADDRESS", "--to", "3"], "BadOption", "no version 3"),
+        (["rollback", "ADDRESS", "--to", "3"], "StateConflict", "in another folder"),
         (["fly", "ADDRESS"], "BadUsage", "fly"),
     ],
 )
@@ -216,7 +216,7 @@ def test_people_read_the_figures_and_how_to_undo(run, address, train, test_file)
         "test",
         "Proven",
         "80 of 200 rows move",
-        "rollback ADDRESS --to 0",
+        f"rollback '{address}' --to 0",
         "nobody judged",
     ):
         assert words in out

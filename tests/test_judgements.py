@@ -31,7 +31,7 @@ def relevant(judgements):
 def test_rows_may_be_text_or_numbers_with_or_without_grades_and_grades_up_to_zero_are_no_judgement(given_rows, taken):
     judgements = Judgements.from_arrays(TWO, given_rows)
     assert relevant(judgements) == taken
-    assert judgements.weights.tolist() == [1.0] * len(judgements.rows)
+    assert judgements.weights.tolist() == judgements.grades.tolist()
 
 
 def test_vectors_are_kept_as_the_application_sends_them():
@@ -122,7 +122,7 @@ def test_equal_queries_become_one_with_weights_added_and_the_best_grade_kept():
     )
     one = merged(judgements)
     assert relevant(one) == {"w": {"a": 3, "b": 2, "c": 1}, "x": {"a": 1}}
-    assert dict(zip(one.rows[:3], one.weights[:3], strict=True)) == {"a": 3, "b": 1, "c": 1}
+    assert dict(zip(one.rows[:3], one.weights[:3], strict=True)) == {"a": 6, "b": 2, "c": 1}
     assert one.weights[3] == 1
 
 

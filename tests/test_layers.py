@@ -21,6 +21,7 @@ LAYERS = [
     ["live", "verify"],
     ["proposal"],
     ["report"],
+    ["standing"],
     ["run", "evaluate", "render"],
     [""],
     ["demo"],

@@ -105,7 +105,7 @@ def test_a_row_pulled_away_from_itself_or_exactly_along_itself_stays_under_nudge
 
 def test_what_rounding_leaves_of_a_pull_is_no_pull():
     units, pulls = random_rows(4)
-    left_over = 1e-9 * pulls[::-1]
+    left_over = 1e-13 * pulls[::-1]
     moved = rays_n(units, left_over, scale=np.linalg.norm(pulls, axis=1)).at(0.5)
     assert (moved == units).all()
 

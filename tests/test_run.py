@@ -408,18 +408,18 @@ def test_a_fall_of_the_cold_score_is_said_in_words(world, tmp_path):
 def test_a_plan_that_is_worse_than_what_is_live_says_so(world, tmp_path):
     tune(world, tmp_path, test=world.test)
     worse = nudge_vdb.plan(world.collection, world.fewer, state=tmp_path, test=world.test, step=0.01)
-    assert worse.report["test"]["live"]["live"] > worse.report["test"]["after"]
+    assert worse.report["test"]["against_live"]["live"] > worse.report["test"]["after"]
     assert any("version 1, which is live, is better" in warning for warning in worse.report["warnings"])
 
 
 def test_a_live_version_is_compared_only_on_queries_it_was_not_trained_on(world, tmp_path):
     tune(world, tmp_path)
     seen = nudge_vdb.plan(world.collection, world.fewer, state=tmp_path).report
-    assert seen["live"] == {"version": 1, "queries": 0}
+    assert seen["against_live"] == {"version": 1, "queries": 0}
     assert any("--test" in warning for warning in seen["warnings"])
     unseen = nudge_vdb.plan(world.collection, world.test, state=tmp_path).report
-    assert unseen["live"]["queries"] == 80
-    assert unseen["live"]["live"] == pytest.approx(
+    assert unseen["against_live"]["queries"] == 80
+    assert unseen["against_live"]["live"] == pytest.approx(
         nudge_vdb.evaluate(world.collection, world.test).scores["ndcg@10"], abs=1e-9
     )
 

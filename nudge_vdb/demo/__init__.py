@@ -6,6 +6,8 @@ with its relevance judgements. Payloads are made up.
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -15,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.backends import fill
+from nudge_vdb.backends import fill, installed
 from nudge_vdb.contract import Collection, Fixture, Metric, Rows, StoredRow
+from nudge_vdb.errors import BackendUnavailable
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
 from nudge_vdb.phases import Phases
@@ -28,15 +31,28 @@ MEASURES = (Measure("ndcg", 10), Measure("recall", 10), Measure("mrr", 10))
 SPLITS = {"train": 0, "dev": 1, "test": 2}
 
 
-def run_demo(folder: Path | None, phases: Callable[[], Phases]) -> dict[str, Any]:
+def run_demo(folder: Path | None, state: Path | None, phases: Callable[[], Phases]) -> dict[str, Any]:
     """Tune and undo in each embedded engine; return the figures and what was proven.
 
-    *folder* keeps the engines' files and the state; by default all goes to a temporary folder.
+    *folder* keeps the engines' files, and the state unless *state* does; by default all goes to a temporary folder.
+
+    Raises:
+        BackendUnavailable: not one of the engines is installed.
     """
-    with tempfile.TemporaryDirectory(prefix="nudge-vdb-demo-") as temporary:
-        place = (folder or Path(temporary)).resolve()
-        engines = [_show(address.format(place), place / "state", phases()) for address in ADDRESSES]
+    place = folder.resolve() if folder else _temporary_folder()
+    usable = {each["backend"] for each in installed() if each["usable"]}
+    addresses = [address.format(place) for address in ADDRESSES if address.partition("+")[0] in usable]
+    if not addresses:
+        raise BackendUnavailable("the demo needs an engine: install 'nudge-vdb[qdrant]', 'nudge-vdb[milvus]' or both")
+    engines = [_show(address, state or place / "state", phases()) for address in addresses]
     return {"passed": all(all(engine["proofs"].values()) for engine in engines), "engines": engines}
+
+
+def _temporary_folder() -> Path:
+    """Make a folder that goes with the process, after the engines that still write to it have stopped."""
+    folder = Path(tempfile.mkdtemp(prefix="nudge-vdb-demo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _show(address: str, state: Path, phases: Phases) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""Where a collection stands: which version is live, what waits, and whether the database agrees."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from nudge_vdb.contract import Collection
+from nudge_vdb.errors import StateConflict
+from nudge_vdb.lineage import Lineage
+from nudge_vdb.phases import Phases
+from nudge_vdb.report import Report, plan_report
+from nudge_vdb.retry import Patient
+from nudge_vdb.state import State
+from nudge_vdb.verify import Findings, verify_live
+
+Folder = str | Path | None
+
+
+def open_state(collection: Collection, folder: Folder = None) -> State:
+    """Return the state of *collection* in *folder*, by default $NUDGE_VDB_STATE or a per-user folder."""
+    default = os.environ.get("NUDGE_VDB_STATE") or platformdirs.user_state_dir("nudge-vdb")
+    return State(Path(folder or default), collection.traits)
+
+
+def known_state(collection: Collection, folder: Folder = None) -> State:
+    """Return the state of a collection that has one.
+
+    Raises:
+        StateConflict: there is none in this folder, so nothing is known of what is live.
+    """
+    home = open_state(collection, folder)
+    if not home.exists():
+        raise StateConflict(
+            f"{home.root} holds no state of {home.traits.identity}; if it was tuned before, its state is in another "
+            "folder: name that with --state or $NUDGE_VDB_STATE"
+        )
+    return home
+
+
+def verify(collection: Collection, *, state: Folder = None, phases: Phases | None = None) -> Findings:
+    """Compare every row that was ever moved with what the live version says of it; writes nothing."""
+    home, phases = known_state(collection, state), phases or Phases()
+    with phases("verify", len(Lineage(home).keys())) as step:
+        return verify_live(home.journal.live, Patient(collection), home, step)
+
+
+def history(collection: Collection, *, state: Folder = None) -> list[Report]:
+    """Return every version with its figures and its status, oldest first."""
+    home = open_state(collection, state)
+    return [
+        {**plan_report(version.manifest, home.status_of(version), {}), "live": version.number == home.journal.live}
+        for version in home.versions()
+    ]
+
+
+def status(collection: Collection, *, state: Folder = None) -> Report:
+    """Return which version is live, which can be applied, whether a write was interrupted, and what to do next."""
+    home = open_state(collection, state)
+    live, unfinished = home.journal.live, home.journal.unfinished
+    waiting = [
+        each.number
+        for each in home.versions()
+        if home.status_of(each) == "prepared" and each.manifest["parent"] == live
+    ]
+    return {
+        "collection": home.traits.identity,
+        "engine": home.traits.engine,
+        "state": str(home.folder),
+        "live": live,
+        "unfinished": unfinished,
+        "prepared": waiting,
+        "message": _situation(home, live, unfinished, waiting),
+    }
+
+
+def _situation(home: State, live: int, unfinished: int | None, waiting: list[int]) -> str:
+    if not home.exists():
+        return f"{home.root} holds no state of this collection: it was never tuned, or its state is in another folder"
+    if unfinished is not None:
+        finish = f"apply ADDRESS {unfinished}" if unfinished > live else f"rollback ADDRESS --to {unfinished}"
+        return (
+            f"a write towards version {unfinished} was interrupted; finish it with 'nudge-vdb {finish}', "
+            f"or undo it with 'nudge-vdb rollback ADDRESS --to {live}'"
+        )
+    held = f"version {live} is live" if live else "the collection is at its base"
+    if not waiting:
+        return held
+    return f"{held}; version {waiting[-1]} waits for 'nudge-vdb apply ADDRESS {waiting[-1]}'"
