@@ -18,7 +18,6 @@ from nudge_vdb.contract import Metric
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
 from nudge_vdb.nudge import Method, Pulls, unit
-from nudge_vdb.rivals import best_rows
 from nudge_vdb.scoring import Exam, Field, score_table
 from nudge_vdb.selection import authors_step
 
@@ -65,8 +64,8 @@ def authors_score(data: RetrievalSet, train: np.ndarray, dev: np.ndarray, test: 
         return Exam(queries[asked], lengths[asked], places, data.row[judged], ones, np.zeros(len(judged)))
 
     def field(sitting: Exam) -> Field:
-        no_rivals = best_rows([], sitting.units, sitting.lengths, NDCG.k, Metric.COSINE).scores
-        return Field(Method.NUDGE_N, Metric.COSINE, pulls, lambda part: rows[part], no_rivals)
+        no_rivals = np.empty((len(sitting.units), 0))
+        return Field(Method.NUDGE_N, Metric.COSINE, pulls, lambda part: rows[part], np.zeros(len(rows)), no_rivals)
 
     step = authors_step(field(exam(dev)), exam(dev), 1)
     return float(score_table(field(exam(test)), exam(test), NDCG, np.array([0.0, step])).warm[-1].mean())

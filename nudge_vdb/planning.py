@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from nudge_vdb.nudge import RAYS, Floats, Ints, Method, Pulls, unit
 from nudge_vdb.options import Options
 from nudge_vdb.pages import Pages
 from nudge_vdb.rivals import Part, best_rows
-from nudge_vdb.scoring import Exam, Field, Table, score_table
+from nudge_vdb.scoring import Exam, Field, Table, in_order, score_table
 from nudge_vdb.selection import FEWEST_QUERIES
 from nudge_vdb.snapshot import Content
 
@@ -39,6 +39,15 @@ class Ground:
     """(len(moved), width): what those rows hold now."""
     re_embedded: list[str]
     """Ids of rows that were moved once and hold a vector of their owner's now."""
+    text_of: Callable[[RowKey], str]
+
+    def by_id(self, *places: Ints) -> list[Floats]:
+        """Return, for arrays of places, numbers in 0 … 1 that ascend with the ids of the rows there."""
+        named = np.unique(np.concatenate([each.reshape(-1) for each in places]))
+        texts = [self.text_of(key) for key in self.pages.keys.at(named[named >= 0])]
+        ranks = np.zeros(len(named))
+        ranks[len(named) - len(texts) :][sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
+        return [ranks[np.searchsorted(named, each)] / max(1, len(texts)) for each in places]
 
     def live_parts(self) -> Iterator[Part]:
         """Stream all rows as they are now."""
@@ -92,7 +101,7 @@ def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Seque
     base, known = lineage.bases(keys, live)
     pages.vectors[moved[known]] = base[known]
     strangers = [collection.text_of(key) for key, mine in zip(keys, known, strict=True) if not mine]
-    return Ground(pages, place, moved, live, strangers)
+    return Ground(pages, place, moved, live, strangers, collection.text_of)
 
 
 @dataclass(frozen=True)
@@ -183,8 +192,11 @@ class Course:
     def table(self, exam: Exam) -> Table:
         """Return the scores of *exam* at every step."""
         rule, parts = self.options.measure, self.ground.parts_without(self.wanted)
-        rivals = best_rows(parts, exam.units, exam.lengths, rule.k, self.traits.metric)
-        field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, rivals.scores)
+        # In float64, rounded afterwards, since equal rows get unequal scores from a float32 product.
+        best = best_rows(parts, exam.units.astype(np.float64), exam.lengths, rule.k, self.traits.metric)
+        order, rivals_order = self.ground.by_id(self.wanted, best.places)
+        rivals = in_order(best.scores, rivals_order)
+        field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, order, rivals)
         return score_table(field, exam, rule, self.options.steps)
 
 

@@ -88,7 +88,10 @@ def move(report: Report, console: Console) -> None:
     """Show what became of the rows."""
     right = report["verified"]["tuned"] + report["verified"]["base"]
     _say(console, f"Version {report['version']} is {STATES[report['status']]}.")
-    _say(console, f"{report['written']:,} rows written, {report['already']:,} there already, {right:,} read back and right.")
+    _say(
+        console,
+        f"{report['written']:,} rows written, {report['already']:,} there already, {right:,} read back and right.",
+    )
     for outcome, texts in report["skipped"].items():
         _say(console, f"• skipped, {outcome}: {_rows(texts)}")
     if report["rebased"]:

@@ -21,8 +21,10 @@ from nudge_vdb.rivals import Best, engine_score
 
 SCRATCH_BYTES = 256 << 20
 """What the matrices of one chunk of rows may take together."""
-MATRICES = 12
-"""How many (queries, rows) matrices of float32 one chunk needs at once."""
+MATRICES = 24
+"""How many (queries, rows) matrices, counted in float32, one chunk needs at once."""
+TIE = 2.0**-25
+"""Less than half of the distance between neighbouring float32 numbers, relative to them."""
 PAIRS_AT_ONCE = 4096
 SLACK = 1e-5
 """How far a float32 score may be off, relative to its size; pruning leaves that much room."""
@@ -67,8 +69,10 @@ class Field:
     """On the m wanted rows; a row that answers only queries of an exam has no pull and stays."""
     base: Callable[[slice], Vectors]
     """The raw base vectors of a slice of the wanted rows."""
-    rivals: Vectors
-    """(nq, K): the scores of the best rows that are not wanted by anybody, −inf where there are fewer."""
+    order: Floats
+    """(m,), in 0 … 1: of two rows with the same score, the one with the larger order stands first."""
+    rivals: Floats
+    """(nq, K): the scores of the best rows that nobody wants, in order, −inf where there are fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class _Traces:
     floor: Floats
     length: Floats
     """The row's own length."""
+    order: Floats
 
     def select(self, chosen: slice | NDArray[Any]) -> _Traces:
         """Return the pairs *chosen*."""
@@ -123,10 +128,16 @@ def _scores(field: Field, traces: _Traces, steps: Floats, query_length: float) -
     alpha, beta = coefficients(field.method, traces.floor, steps)
     cosines = alpha * traces.along[:, None] + beta * traces.across[:, None]
     scores = engine_score(field.metric, cosines, traces.length[:, None], np.array(query_length))
-    return scores.astype(np.float64, copy=False)
+    return in_order(scores.astype(np.float32), traces.order[:, None])
 
 
-def _best_of_all(moving: Floats, rivals: Vectors, k: int) -> Floats:
+def in_order(scores: Vectors, order: Floats) -> Floats:
+    """Return *scores* with *order* in 0 … 1 where float32 ends, so that only equal ones are put in order by it."""
+    wide = scores.astype(np.float64)
+    return np.where(np.isfinite(wide), wide + np.abs(wide) * order * TIE, wide)
+
+
+def _best_of_all(moving: Floats, rivals: Floats, k: int) -> Floats:
     """Return the *k* best scores of the rows that do not answer the query, at every step: (≤ k, steps)."""
     still = np.broadcast_to(rivals[:, None], (len(rivals), moving.shape[1]))
     crowd = np.concatenate([moving, still])
@@ -151,7 +162,7 @@ def _trace(field: Field, exam: Exam, k: int, steps: Floats) -> tuple[_Traces, _T
         pulls = field.pulls.of(part.start, part.stop)
         rays = RAYS[field.method](units, pulls, None)
         answers.append(_left_out(field, exam, pairs, part.start, rays, lengths, pulls))
-        pool.admit(rays, lengths, exam.query[pairs], exam.row[pairs] - part.start)
+        pool.admit(rays, lengths, field.order[part], (exam.query[pairs], exam.row[pairs] - part.start))
     order = np.argsort(by_row, kind="stable")
     return _joined(answers).select(order), pool.contenders()
 
@@ -176,21 +187,22 @@ def _left_out(field: Field, exam: Exam, pairs: Ints, start: int, rays: Rays, len
         without = RAYS[field.method](rays.units[rows], pulls[rows] - exam.left_out[some, None] * queries, whole)
         along = np.einsum("ij,ij->i", queries, without.units)
         across = np.einsum("ij,ij->i", queries, without.directions)
-        found.append(_Traces(exam.query[some], along, across, without.floor, lengths[rows]))
+        order = field.order[exam.row[some]]
+        found.append(_Traces(exam.query[some], along, across, without.floor, lengths[rows], order))
     return _joined(found)
 
 
 def _joined(parts: list[_Traces]) -> _Traces:
-    nothing = _Traces(np.empty(0, np.int64), *(np.empty(0) for _ in range(4)))
+    nothing = _Traces(np.empty(0, np.int64), *(np.empty(0) for _ in range(5)))
     columns = ([getattr(part, field.name) for part in [nothing, *parts]] for field in fields(_Traces))
     return _Traces(*(np.concatenate(column) for column in columns))
 
 
-def _certain(rivals: Vectors, k: int) -> Best:
+def _certain(rivals: Floats, k: int) -> Best:
     """Return, for each query, the *k* best scores that no step can take away, as far as *rivals* tell."""
     certain = Best.none(len(rivals), k)
     if rivals.shape[1]:
-        certain.admit(rivals, np.zeros(rivals.shape[1], np.int64))
+        certain.admit(rivals.astype(np.float32), np.zeros(rivals.shape[1], np.int64))
     return certain
 
 
@@ -203,24 +215,31 @@ class _Pool:
     steps: Floats
     certain: Best
     found: list[tuple[_Traces, Vectors]] = dataclass_field(default_factory=list)
+    room: int = 1 << 21
+    """How many pairs may be held before they are looked through again."""
 
-    def admit(self, rays: Rays, lengths: Floats, own_query: Ints, own_row: Ints) -> None:
-        """Take in the rows of *rays*, except the pairs (*own_query*, *own_row*), which are traced by themselves."""
-        along, across = self.exam.units @ rays.units.T, self.exam.units @ rays.directions.T
+    def admit(self, rays: Rays, lengths: Floats, order: Floats, own: tuple[Ints, Ints]) -> None:
+        """Take in the rows of *rays*, except the pairs *own* of a query and a row, which are traced by themselves."""
+        # In float64, rounded at the end: a float32 product gives equal rows unequal scores.
+        queries = self.exam.units.astype(np.float64)
+        along, across = queries @ rays.units.T, queries @ rays.directions.T
         low, high = _bounds(rays, along, across, self.steps[-1])
-        scale = (lengths.astype(np.float32), self.exam.lengths[:, None].astype(np.float32))
+        scale = (lengths, self.exam.lengths[:, None])
         low, high = (engine_score(self.field.metric, bound, *scale).astype(np.float32) for bound in (low, high))
-        low[own_query, own_row] = high[own_query, own_row] = -np.inf
+        low[own] = high[own] = -np.inf
         self.certain.admit(low, np.zeros(low.shape[1], np.int64))
         query, row = np.nonzero(self._reaches(high, np.arange(len(high))[:, None]))
-        traces = _Traces(
-            query,
-            along[query, row].astype(np.float64),
-            across[query, row].astype(np.float64),
-            rays.floor[row],
-            lengths[row],
-        )
+        traces = _Traces(query, along[query, row], across[query, row], rays.floor[row], lengths[row], order[row])
         self.found.append((traces, high[query, row]))
+        self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Drop what can no longer reach the first places, when there is much of it."""
+        if sum(len(high) for _, high in self.found) <= self.room:
+            return
+        kept = [(traces, high, self._reaches(high, traces.query)) for traces, high in self.found]
+        self.found = [(traces.select(reaches), high[reaches]) for traces, high, reaches in kept]
+        self.room = max(self.room, 2 * sum(len(high) for _, high in self.found))
 
     def contenders(self) -> _Traces:
         """Return the pairs that may still reach the first places, ordered by query."""
@@ -234,11 +253,9 @@ class _Pool:
         return np.asarray((high > -np.inf) & (high >= worst - SLACK * (1 + np.abs(worst))))
 
 
-def _bounds(rays: Rays, along: Vectors, across: Vectors, farthest: float) -> tuple[Vectors, Vectors]:
+def _bounds(rays: Rays, along: Floats, across: Floats, farthest: float) -> tuple[Floats, Floats]:
     """Return the least and the greatest similarity (nq, m) on the paths from step 0 to *farthest*."""
-    alpha, beta = (
-        part[:, 0].astype(np.float32) for part in coefficients(rays.method, rays.floor, np.array([farthest]))
-    )
+    alpha, beta = (part[:, 0] for part in coefficients(rays.method, rays.floor, np.array([farthest])))
     end = alpha * along + beta * across
     low, high = np.minimum(along, end), np.maximum(along, end)
     if rays.method is Method.NUDGE_M:

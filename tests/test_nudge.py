@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from nudge_vdb.contract import Metric
 from nudge_vdb.nudge import RAYS, STEPS, Method, Pulls, rays_m, rays_n, unit
-from nudge_vdb.rivals import best_rows
 from nudge_vdb.scoring import Exam, Field
 from nudge_vdb.selection import authors_step
 
@@ -52,8 +51,8 @@ def test_the_authors_rule_chooses_the_step_that_the_authors_code_chooses(frozen,
     query, row = frozen["dev_pairs"].astype(np.int64).T
     units, lengths = unit(frozen["dev_queries"])
     exam = Exam(units, lengths, query, row, np.ones(len(row)), np.zeros(len(row)))
-    rivals = best_rows([], units, lengths, k, Metric.COSINE).scores
-    step = authors_step(Field(Method.NUDGE_N, Metric.COSINE, pulls, lambda part: rows[part], rivals), exam, k)
+    nobody, order = np.empty((len(units), 0)), np.zeros(len(rows))
+    step = authors_step(Field(Method.NUDGE_N, Metric.COSINE, pulls, lambda part: rows[part], order, nobody), exam, k)
     tuned = rays_n(rows, pulls.of(0, pulls.rows)).at(step)
     np.testing.assert_allclose(tuned[frozen["kept"]], frozen[f"n_rule_top{k}"], rtol=0, atol=1e-5)
 

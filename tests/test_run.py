@@ -466,3 +466,16 @@ def test_an_option_outside_its_range_is_refused_before_anything_is_read(world, t
     with pytest.raises(BadOption, match=word):
         nudge_vdb.plan(counted, world.train, state=tmp_path, **choice)
     assert not counted.calls
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_where_every_row_stands_twice_the_plan_and_evaluate_still_agree(worlds, metric, tmp_path):
+    """Ties are broken by row id in both, and rounding breaks none."""
+    world = worlds(metric)
+    for text, row in list(world.fixture.read().items()):
+        world.collection.rows[f"{'a' if int(text[-1]) % 2 else 'z'} copy of {text}"] = row
+    for measure in ("mrr@1", "ndcg@10"):
+        plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path / measure, metric=measure, test=world.test)
+        train, test = (nudge_vdb.evaluate(world.collection, each, metric=measure) for each in (world.train, world.test))
+        assert plan.report["before"] == pytest.approx(train.scores[measure], abs=1e-9)
+        assert plan.report["test"]["before"] == pytest.approx(test.scores[measure], abs=1e-9)

@@ -38,8 +38,9 @@ class Problem:
         pulls = Pulls(units, self.query[by_row], self.row[by_row], self.weight[by_row], len(self.wanted))
         exam = Exam(units, lengths, self.query, self.row, self.grade, self.weight)
         parts = [(np.arange(len(self.rivals)), self.rivals)] if len(self.rivals) else []
-        rivals = best_rows(parts, units, lengths, rule.k, self.metric).scores
-        field = Field(self.method, self.metric, pulls, lambda part: self.wanted[part], rivals)
+        rivals = best_rows(parts, units, lengths, rule.k, self.metric).scores.astype(np.float64)
+        order = np.zeros(len(self.wanted))
+        field = Field(self.method, self.metric, pulls, lambda part: self.wanted[part], order, rivals)
         return score_table(field, exam, rule, STEPS_TRIED)
 
     def brute_force(self, rule, cold):
