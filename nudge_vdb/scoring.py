@@ -223,9 +223,9 @@ class _Pool:
         # In float64, rounded at the end: a float32 product gives equal rows unequal scores.
         queries = self.exam.units.astype(np.float64)
         along, across = queries @ rays.units.T, queries @ rays.directions.T
-        low, high = _bounds(rays, along, across, self.steps[-1])
+        bounds = _bounds(rays, along, across, self.steps[-1])
         scale = (lengths, self.exam.lengths[:, None])
-        low, high = (engine_score(self.field.metric, bound, *scale).astype(np.float32) for bound in (low, high))
+        low, high = (engine_score(self.field.metric, bound, *scale).astype(np.float32) for bound in bounds)
         low[own] = high[own] = -np.inf
         self.certain.admit(low, np.zeros(low.shape[1], np.int64))
         query, row = np.nonzero(self._reaches(high, np.arange(len(high))[:, None]))

@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 import warnings
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -279,3 +280,48 @@ def test_the_state_folder_can_be_given(said, address, train, tmp_path):
     said("tune", address, "--judgements", train, "--state", elsewhere)
     assert said("status", address, "--state", elsewhere)[1]["live"] == 1
     assert said("status", address)[1]["live"] == 0
+
+
+def test_ids_may_be_spelled_otherwise_than_the_engine_does(said, tmp_path, world):
+    """UUIDs in capitals are the same rows, to plan and to evaluate."""
+    names = [str(UUID(int=number + 1)) for number in range(200)]
+    where = f"qdrant+local://{tmp_path}/uuids/articles?vector=text"
+    vectors = np.stack([row.vector for row in world.fixture.read().values()])
+    fill(where, Rows(names, vectors, [{}] * 200), Metric.COSINE).close()
+    told = {}
+    for spelling in (str, str.upper):
+        lines = [
+            {"query_id": name, "vector": vector.tolist(), "relevant": [spelling(names[int(row.removeprefix("row "))])]}
+            for name, vector, row in zip(world.train.query_ids, world.train.vectors, world.train.rows, strict=True)
+        ]
+        path = tmp_path / f"{spelling.__name__}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        told[spelling] = (
+            said("evaluate", where, "--judgements", path)[1]["score"],
+            said("plan", where, "--judgements", path)[1]["before"],
+        )
+    assert told[str] == told[str.upper]
+    assert told[str][0] == pytest.approx(told[str][1])
+
+
+def test_an_interruption_exits_130_and_says_how_to_go_on(said, address, train, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nudge_vdb.run.page_out", interrupted)
+    status, told = said("tune", address, "--judgements", train)
+    assert (status, told["error"], told["status"]) == (130, "Interrupted", 130)
+    assert "nudge-vdb status" in told["message"]
+
+
+def test_a_defect_of_ours_is_still_one_json_object(said, address, train, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("not foreseen")
+
+    monkeypatch.setattr("nudge_vdb.run.page_out", broken)
+    status, told = said("tune", address, "--judgements", train)
+    assert (status, told) == (1, {"error": "ZeroDivisionError", "message": "not foreseen", "status": 1})
+
+
+def test_the_version_is_told(run):
+    assert run("--version")[1].startswith("nudge-vdb 0.")

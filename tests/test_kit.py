@@ -187,6 +187,12 @@ def test_overriding_a_promise_in_a_grandchild_fails_the_suite():
         type("Quiet", (child,), {"test_closing_twice_is_fine": lambda self: None})
 
 
+def test_overriding_a_promise_in_a_mixin_fails_the_suite():
+    mixin = type("Mixin", (), {"test_closing_twice_is_fine": lambda self: None})
+    with pytest.raises(TypeError, match="overrides a promise"):
+        type("Quiet", (mixin, CollectionContract), {})
+
+
 def test_a_promise_may_be_declared_broken_with_a_reason():
     def test_closing_twice_is_fine(self, fixture):
         super(Honest, self).test_closing_twice_is_fine(fixture)

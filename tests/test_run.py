@@ -1,6 +1,8 @@
 """The life of a collection: plan, apply, tune again, roll back, and what others do meanwhile."""
 
+import errno
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from nudge_vdb.errors import (
     Locked,
     NotProven,
     StateConflict,
+    StateDamaged,
     UnfitCollection,
     Unknown,
 )
@@ -479,3 +482,122 @@ def test_where_every_row_stands_twice_the_plan_and_evaluate_still_agree(worlds, 
         train, test = (nudge_vdb.evaluate(world.collection, each, metric=measure) for each in (world.train, world.test))
         assert plan.report["before"] == pytest.approx(train.scores[measure], abs=1e-9)
         assert plan.report["test"]["before"] == pytest.approx(test.scores[measure], abs=1e-9)
+
+
+VERBS = {
+    "rollback": lambda world, folder: nudge_vdb.rollback(world.collection, to=0, state=folder),
+    "verify": lambda world, folder: nudge_vdb.verify(world.collection, state=folder),
+    "plan": lambda world, folder: nudge_vdb.plan(world.collection, world.train, state=folder),
+}
+
+
+@pytest.mark.parametrize("verb", ["rollback", "verify"])
+def test_a_state_folder_that_knows_nothing_of_the_collection_is_an_error_and_not_a_success(world, tmp_path, verb):
+    tune(world, tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    with pytest.raises(StateConflict, match="in another folder"):
+        VERBS[verb](world, elsewhere)
+    assert "no state" in nudge_vdb.status(world.collection, state=elsewhere)["message"]
+    assert nudge_vdb.verify(world.collection, state=tmp_path).tuned == 80
+
+
+@pytest.mark.parametrize("lost", ["journal", "versions/000001/manifest.json", "versions/000001"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_state_that_lost_a_part_of_itself_is_damaged_and_nothing_is_written(world, tmp_path, lost, verb):
+    tune(world, tmp_path)
+    held = world.vectors()
+    gone = open_state(world.collection, tmp_path).folder / lost
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    with pytest.raises(StateDamaged):
+        VERBS[verb](world, tmp_path)
+    assert same(held, world.vectors(), 0.0)
+
+
+def test_an_interrupted_write_that_was_forced_is_finished_without_force(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 10)
+
+    def die():
+        raise KeyboardInterrupt
+
+    faulty = Faulty(world.collection, before={("write", 2): die})
+    with pytest.raises(KeyboardInterrupt):
+        nudge_vdb.apply(nudge_vdb.plan(faulty, noise_judgements(world), state=tmp_path, step=0.3), force=True)
+    nudge_vdb.plan(world.collection, noise_judgements(world, seed=1), state=tmp_path, step=0.3)
+    plan = nudge_vdb.prepared(world.collection, state=tmp_path)
+    assert plan.version.number == 1
+    assert nudge_vdb.apply(plan).report["status"] == "applied"
+
+
+def test_a_move_with_rows_of_unknown_outcome_stays_unfinished(world, tmp_path):
+    def lose():
+        raise Unknown("connection lost")
+
+    faulty = Faulty(world.collection, before={("write", number): lose for number in range(1, 100)})
+    applied = nudge_vdb.apply(nudge_vdb.plan(faulty, world.train, state=tmp_path))
+    assert applied.report["status"] == "applying"
+    assert nudge_vdb.status(world.collection, state=tmp_path)["unfinished"] == 1
+    assert nudge_vdb.apply(nudge_vdb.prepared(world.collection, state=tmp_path)).written == 80
+
+
+def test_the_newest_proven_version_is_applied_before_an_unproven_one(world, tmp_path):
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    nudge_vdb.plan(world.collection, noise_judgements(world), state=tmp_path)
+    assert nudge_vdb.prepared(world.collection, state=tmp_path).version.number == 1
+    assert nudge_vdb.status(world.collection, state=tmp_path)["prepared"] == [1]
+
+
+def test_planning_the_same_again_keeps_no_second_version(world, tmp_path):
+    for _ in range(3):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert [each["version"] for each in nudge_vdb.history(world.collection, state=tmp_path)] == [1]
+
+
+def test_grades_pull_and_count_only_when_asked(world, tmp_path):
+    train = world.train
+    rows = [{text: float(1 + place % 3)} for place, text in enumerate(train.rows)]
+    graded = Judgements.from_arrays(train.vectors, rows, train.query_ids)
+    plain, asked = (
+        nudge_vdb.plan(world.collection, graded, state=tmp_path / str(grades), grades=grades, step=0.3)
+        for grades in (False, True)
+    )
+    without = nudge_vdb.plan(world.collection, train, state=tmp_path / "without", step=0.3)
+    assert (plain.version.content.tuned == without.version.content.tuned).all()
+    assert not (asked.version.content.tuned == plain.version.content.tuned).all()
+
+
+def test_held_out_queries_that_train_as_well_are_pointed_out(world, tmp_path):
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, test=world.fewer)
+    assert any(f"{len(world.fewer)} of the test queries train as well" in each for each in plan.report["warnings"])
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, test=world.test)
+    assert not any("train as well" in each for each in plan.report["warnings"])
+
+
+def test_a_page_out_from_before_a_write_is_not_continued_after_it(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.pages.PAGE_BYTES", 4 * world.collection.width * 50)
+
+    def die():
+        raise KeyboardInterrupt
+
+    waiting = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        nudge_vdb.plan(Faulty(world.collection, before={("scan", 3): die}), world.fewer, state=tmp_path)
+    nudge_vdb.apply(waiting)
+    counted = Faulty(world.collection)
+    nudge_vdb.plan(counted, world.test, state=tmp_path)
+    assert counted.calls["scan"] == 4
+
+
+def test_a_disk_that_is_full_is_said_and_leaves_no_rest(world, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nudge_vdb.pages._append", full)
+    with pytest.raises(BadOption, match=r"cannot be written: .*No space left on device.*; make room"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert not open_state(world.collection, tmp_path).pages.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("nudge_vdb.snapshot.write_array", full)
+    with pytest.raises(BadOption, match="make room"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert not list(tmp_path.glob("*/versions/*/*"))
