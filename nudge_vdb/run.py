@@ -89,13 +89,13 @@ def plan(
         Locked: another run holds the state.
         EngineError: the engine cannot be reached, or refuses.
     """
-    options, phases, collection = Options(**choices), phases or Phases(), Patient(collection)
+    options, phases = Options(**choices), phases or Phases()
     apart = {name: given for name, given in (("validation", validation), ("test", test)) if given is not None}
     options.fit(collection.traits)
     refuse_other_widths(collection.traits, {"judgements": judgements, **apart})
     home = open_state(collection, state)
     with home.locked():
-        proposal = _compute(collection, home, judgements, apart, options, phases)
+        proposal = _compute(Patient(collection), home, judgements, apart, options, phases)
         with phases("snapshot"):
             version = _kept(home, proposal, judgements, collection)
         forget(home.pages)

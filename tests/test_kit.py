@@ -1,6 +1,7 @@
 """The kit bites: one deliberately broken collection per promise."""
 
 import inspect
+import threading
 
 import numpy as np
 import pytest
@@ -55,6 +56,12 @@ class LocatesByAnotherKeyThanItScans(MemoryCollection):
 class FetchesInItsOwnOrder(MemoryCollection):
     def fetch(self, keys, out):
         return super().fetch(sorted(keys), out)
+
+
+class FetchesInOneThreadOnly(MemoryCollection):
+    def fetch(self, keys, out):
+        assert threading.current_thread() is threading.main_thread()
+        return super().fetch(keys, out)
 
 
 class CannotFetchNothing(MemoryCollection):
@@ -139,6 +146,7 @@ BITES = {
     "test_rows_are_located_by_the_text_of_their_id": LocatesRowsThatDoNotExist,
     "test_the_same_row_has_the_same_key_however_it_is_reached": LocatesByAnotherKeyThanItScans,
     "test_fetch_keeps_the_order_asked_and_tells_what_is_gone": FetchesInItsOwnOrder,
+    "test_fetch_may_be_called_from_several_threads": FetchesInOneThreadOnly,
     "test_fetching_nothing_is_fine": CannotFetchNothing,
     "test_a_written_vector_is_what_a_reader_sees": SaysWrittenAndWritesNothing,
     "test_writing_touches_no_payload_no_other_vector_and_no_other_row": ReplacesTheWholeRow,

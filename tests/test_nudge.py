@@ -102,6 +102,15 @@ def test_a_row_pulled_away_from_itself_or_exactly_along_itself_stays_under_nudge
     assert (rays_n(units, units * np.array([[-2.0], [3.0]])).at(0.5) == units).all()
 
 
+def test_a_row_pulled_backwards_stays_under_nudge_n_however_much_it_is_pulled_aside():
+    units, _ = random_rows(6, rows=5)
+    aside = np.random.default_rng(0).normal(size=units.shape)
+    aside -= np.einsum("ij,ij->i", aside, units)[:, None] * units
+    moved = rays_n(units, aside - 0.1 * units).at(0.5)
+    assert (moved == units).all()
+    assert not (rays_n(units, aside + 0.1 * units).at(0.5) == units).all(axis=1).any()
+
+
 def test_what_rounding_leaves_of_a_pull_is_no_pull():
     units, pulls = random_rows(4)
     left_over = 1e-13 * pulls[::-1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nudge_vdb
-from nudge_vdb.contract import Metric, agree
+from nudge_vdb.contract import Metric, Outcome, agree
 from nudge_vdb.errors import (
     BadJudgements,
     BadOption,
@@ -601,3 +601,27 @@ def test_a_disk_that_is_full_is_said_and_leaves_no_rest(world, tmp_path, monkeyp
     with pytest.raises(BadOption, match="make room"):
         nudge_vdb.plan(world.collection, world.train, state=tmp_path)
     assert not list(tmp_path.glob("*/versions/*/*"))
+
+
+def test_a_row_that_does_not_hold_what_was_written_is_listed_as_unverified(world, tmp_path, monkeypatch):
+    """An engine that says written and keeps the old vector."""
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    text = world.train.rows[0]
+    write_one = type(world.collection)._write_one
+
+    def forgetful(collection, key, vector, expected):
+        return Outcome.WRITTEN if key.decode() == text else write_one(collection, key, vector, expected)
+
+    monkeypatch.setattr(type(world.collection), "_write_one", forgetful)
+    assert nudge_vdb.apply(plan).skipped == {"unverified": [text]}
+
+
+def test_a_plan_from_a_new_base_is_a_new_version_even_if_it_leads_to_the_same_vectors(worlds, tmp_path):
+    """A step so large that rows end at their pull, wherever they started."""
+    world = worlds(Metric.DOT)
+    tune(world, tmp_path, step=2.0)
+    text = world.train.rows[0]
+    embedded_again(world, text, share=0.5)
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, step=2.0)
+    assert plan.version.number == 2
+    assert plan.report["re_embedded"] == [text]

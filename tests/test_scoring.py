@@ -155,6 +155,20 @@ def test_the_first_row_of_the_table_is_the_base():
     assert (table.warm[0] == table.cold[0]).all()
 
 
+@given(seed=st.integers(0, 100_000), farthest=st.floats(0.01, 1.5), method=st.sampled_from(list(Method)))
+def test_no_step_on_the_way_leads_outside_the_bounds(seed, farthest, method):
+    """With queries all around, some behind both the row and its direction."""
+    rng = np.random.default_rng(seed)
+    rays = RAYS[method](unit(rng.normal(size=(20, 3)))[0], rng.normal(size=(20, 3)), None)
+    queries = unit(rng.normal(size=(30, 3)))[0].astype(np.float64)
+    along, across = queries @ rays.units.T, queries @ rays.directions.T
+    low, high = scoring._bounds(rays, along, across, farthest)
+    for step in np.linspace(0, farthest, 40):
+        cosines = queries @ rays.at(step).T.astype(np.float64)
+        assert (cosines >= low - 1e-6).all()
+        assert (cosines <= high + 1e-6).all()
+
+
 def test_rows_that_tie_take_places_one_behind_the_other():
     own, crowd = np.array([[0.5], [0.9], [0.5]]), np.array([[0.5], [0.1]])
     assert scoring._ranks(own, crowd).tolist() == [[3], [1], [4]]
