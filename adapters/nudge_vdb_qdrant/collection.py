@@ -186,4 +186,4 @@ def _place(client: QdrantClient) -> str:
     if options["location"] == ":memory:":
         return f"qdrant+memory:{id(client)}"
     remote: Any = client._client
-    return f"qdrant:{remote._host}:{remote._port}".lower() + remote._prefix
+    return f"qdrant:{remote._host}:{remote._port}".lower() + str(remote._prefix)
