@@ -2,16 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast check bench clean
+.PHONY: demo test test-fast test-milvus check bench clean
 
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest tests integration
+	$(BIN)/python -m pytest tests integration -m 'not milvus_server'
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest tests
+
+test-milvus: .venv/installed
+	$(BIN)/python -m pytest integration -m milvus_server
 
 check: .venv/installed
 	$(BIN)/ruff check .

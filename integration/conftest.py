@@ -7,12 +7,8 @@ import pytest
 
 from benchmarks.sets import load
 from integration.engines import REQUIRED, Absent, qdrant_server
+from integration.engines_milvus import milvus_server  # noqa: F401 - a fixture
 from nudge_vdb import cli
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "needs_data: needs a retrieval set that does not ship with the project")
-
 
 FIGURES = pytest.StashKey[list[str]]()
 

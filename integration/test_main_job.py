@@ -104,7 +104,31 @@ class MilvusLite:
         return [[str(hit["id"]) for hit in answer] for answer in answers]
 
 
-@pytest.fixture(params=[QdrantLocal, QdrantOnServer, MilvusLite])
+class MilvusOnServer(MilvusLite):
+    """A collection of a server."""
+
+    def __init__(self, request):
+        self.server = request.getfixturevalue("milvus_server")
+        self.address = self.server.address("rows", vector="text")
+
+    def client(self):
+        return closing(MilvusClient(self.server.uri, timeout=60))
+
+    def fill(self, vectors, others):
+        with self.client() as client:
+            client.drop_collection("rows")
+        super().fill(vectors, others)
+
+    def read(self):
+        with self.client() as client:  # waits until what was just written is seen
+            client.query("rows", filter="id == 1", consistency_level="Strong")
+        return super().read()
+
+
+ENGINES = [QdrantLocal, QdrantOnServer, MilvusLite, pytest.param(MilvusOnServer, marks=pytest.mark.milvus_server)]
+
+
+@pytest.fixture(params=ENGINES)
 def engine(request):
     return request.param(request)
 

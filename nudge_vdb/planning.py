@@ -38,7 +38,7 @@ class Ground:
     live: Vectors
     """(len(moved), width): what those rows hold now."""
     re_embedded: list[str]
-    """Ids of rows that were moved once and hold a vector of their owner's now."""
+    """Ids of rows of the live version that hold a vector of their owner's now."""
     text_of: Callable[[RowKey], str]
 
     def by_id(self, *places: Ints) -> list[Floats]:
@@ -86,21 +86,33 @@ def locate(collection: Collection, texts: Sequence[str]) -> dict[str, RowKey]:
 
 
 def places_of(pages: Pages, keys: Iterable[RowKey]) -> dict[RowKey, int]:
-    """Return the place in *pages* of each of *keys* that is there."""
+    """Return the place in *pages* of each of *keys* that is there.
+
+    Raises:
+        UnfitCollection: one is there twice.
+    """
     asked = KeyTable.of(sorted(keys))
     at = asked.find(pages.keys)
-    return {asked[int(which)]: int(place) for place, which in zip(np.flatnonzero(at >= 0), at[at >= 0], strict=True)}
+    places = np.flatnonzero(at >= 0)
+    _, counts = np.unique(at[places], return_counts=True)
+    if (counts > 1).any():
+        raise UnfitCollection(f"{(counts > 1).sum()} rows were met twice in one scan; remove the doubles first")
+    return {asked[int(which)]: int(place) for place, which in zip(places, at[places], strict=True)}
 
 
-def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Sequence[RowKey]) -> Ground:
-    """Put every row that is ours back to its base, in the pages only, so that no plan is built on an earlier one."""
+def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Sequence[RowKey], version: int) -> Ground:
+    """Put every row that is ours back to its base, in the pages only, so that no plan is built on an earlier one.
+
+    *version* is the one that is live.
+    """
     ours = lineage.keys()
     place = places_of(pages, {*ours, *judged})
     moved = np.array(sorted(place[key] for key in ours if key in place), np.int64)
     keys, live = pages.keys.at(moved), np.array(pages.vectors[moved])
     base, known = lineage.bases(keys, live)
     pages.vectors[moved[known]] = base[known]
-    strangers = [collection.text_of(key) for key, mine in zip(keys, known, strict=True) if not mine]
+    strange = ~known & lineage.holds(version, keys)
+    strangers = [collection.text_of(key) for key, theirs in zip(keys, strange, strict=True) if theirs]
     return Ground(pages, place, moved, live, strangers, collection.text_of)
 
 

@@ -168,7 +168,7 @@ def _compute(
     if not len(pages):
         raise UnfitCollection(f"{collection.traits.identity} holds no row with a vector")
     with phases("compute"):
-        ground = settle(collection, pages, Lineage(home), list(keys.values()))
+        ground = settle(collection, pages, Lineage(home), list(keys.values()), home.journal.live)
         live = home.version(home.journal.live) if home.journal.live else None
         train = spelled(judgements, keys, collection)
         held_out = {name: spelled(given, keys, collection) for name, given in apart.items()}

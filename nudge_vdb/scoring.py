@@ -134,7 +134,7 @@ def _scores(field: Field, traces: _Traces, steps: Floats, query_length: float) -
 def in_order(scores: Vectors, order: Floats) -> Floats:
     """Return *scores* with *order* in 0 … 1 where float32 ends, so that only equal ones are put in order by it."""
     wide = scores.astype(np.float64)
-    return np.where(np.isfinite(wide), wide + np.abs(wide) * order * TIE, wide)
+    return np.asarray(wide + np.where(np.isfinite(wide), np.abs(wide), 0.0) * order * TIE)
 
 
 def _best_of_all(moving: Floats, rivals: Floats, k: int) -> Floats:

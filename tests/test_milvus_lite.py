@@ -34,7 +34,7 @@ from nudge_vdb_milvus import MilvusCollection, open_collection
 from nudge_vdb_milvus.failures import reading, writing
 from nudge_vdb_milvus.fixture import open_fixture
 from nudge_vdb_milvus.keys import key_of, places_by_partition, row_of
-from nudge_vdb_milvus.release import parse_release, require_partial_update
+from nudge_vdb_milvus.release import parse_release
 from nudge_vdb_milvus.table import Table
 
 AWKWARD = [
@@ -551,21 +551,16 @@ def test_a_server_that_does_not_answer_is_given_up_and_the_token_kept_secret(mon
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "refused"),
+    ("text", "name", "merges"),
     [
-        ("milvus_lite-3.2.2", "Milvus Lite 3.2.2", False),
-        ("v2.3.5-lite", "Milvus 2.3.5", True),
-        ("v2.6.1", "Milvus 2.6.1", True),
-        ("2.6.2", "Milvus 2.6.2", False),
-        ("v3.0.0-beta", "Milvus 3.0.0", False),
-        ("v2.10.0", "Milvus 2.10.0", False),
+        ("milvus_lite-3.2.2", "Milvus Lite 3.2.2", True),
+        ("v2.3.5-lite", "Milvus 2.3.5", False),
+        ("v2.6.1", "Milvus 2.6.1", False),
+        ("2.6.2", "Milvus 2.6.2", True),
+        ("v3.0.0-beta", "Milvus 3.0.0", True),
+        ("v2.10.0", "Milvus 2.10.0", True),
     ],
 )
-def test_a_server_that_cannot_update_one_field_is_refused_before_anything_is_sent(text, name, refused):
+def test_only_an_engine_known_to_merge_is_sent_a_part_of_a_row(text, name, merges):
     release = parse_release(text)
-    assert str(release) == name
-    if refused:
-        with pytest.raises(Refused, match=f"writing to {name} is not supported yet"):
-            require_partial_update(release)
-    else:
-        require_partial_update(release)
+    assert (str(release), release.merges) == (name, merges)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nudge_vdb
-from nudge_vdb.contract import Metric, Outcome, agree
+from nudge_vdb.contract import Metric, Outcome, Page, agree
 from nudge_vdb.errors import (
     BadJudgements,
     BadOption,
@@ -625,3 +625,43 @@ def test_a_plan_from_a_new_base_is_a_new_version_even_if_it_leads_to_the_same_ve
     plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, step=2.0)
     assert plan.version.number == 2
     assert plan.report["re_embedded"] == [text]
+
+
+def test_a_row_embedded_again_is_listed_once_and_not_for_ever(world, tmp_path):
+    tune(world, tmp_path)
+    text = world.train.rows[0]
+    embedded_again(world, text, share=-2.0)
+    told = [tune(world, tmp_path)[0].report["re_embedded"] for _ in range(3)]
+    assert told == [[text], [], []]
+    assert nudge_vdb.verify(world.collection, state=tmp_path).clean
+
+
+def test_a_judged_row_that_a_scan_meets_twice_is_refused(world, tmp_path):
+    class Twice(type(world.collection)):
+        def scan(self, cursor, limit):
+            page = super().scan(cursor, limit)
+            return Page(
+                [*page.keys, page.keys[0]],
+                np.concatenate([page.vectors, page.vectors[:1]]),
+                np.append(page.absent, False),
+                page.next,
+            )
+
+    collection = Twice(world.collection.metric, world.collection.width, rows=world.collection.rows)
+    with pytest.raises(UnfitCollection, match="met twice"):
+        nudge_vdb.plan(collection, world.train, state=tmp_path)
+
+
+def test_a_collection_whose_every_row_is_judged_is_tuned_like_any_other(world, tmp_path):
+    world.fixture.delete([f"row {number:03}" for number in range(80, 200)])
+    plan, applied = tune(world, tmp_path, test=world.test)
+    assert plan.proven
+    assert applied.written == plan.report["rows"] == 80
+
+
+def test_a_collection_smaller_than_the_cutoff_is_scored(world, tmp_path):
+    world.fixture.delete([f"row {number:03}" for number in range(4, 200)])
+    few = Judgements.from_arrays(world.train.vectors[:12], [[text] for text in world.train.rows[:12]])
+    plan = nudge_vdb.plan(world.collection, few, state=tmp_path)
+    assert plan.report["before"] == pytest.approx(nudge_vdb.evaluate(world.collection, few).scores["ndcg@10"])
+    assert "too few" in plan.report["reason"]

@@ -9,35 +9,48 @@ import numpy as np
 from pymilvus import MilvusClient
 
 from nudge_vdb.address import Address
-from nudge_vdb.contract import Mask, Metric, Outcome, Page, RowKey, Traits, Vectors, agree
-from nudge_vdb.errors import Refused, UnfitCollection
+from nudge_vdb.contract import Mask, Metric, Outcome, Page, RowKey, Traits, Vectors
+from nudge_vdb.errors import BadAddress, Refused, UnfitCollection
 from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, identity_of
 from nudge_vdb_milvus.failures import reading
-from nudge_vdb_milvus.fitness import Shape, metric_of, shape_of
+from nudge_vdb_milvus.fitness import Shape, metric_of, require_rewritable, shape_of
 from nudge_vdb_milvus.keys import Pk, key_of, pk_of, places_by_partition, row_of
-from nudge_vdb_milvus.release import Release, release_of, require_partial_update
-from nudge_vdb_milvus.table import Row, Table
+from nudge_vdb_milvus.loading import Loaded
+from nudge_vdb_milvus.merging import TOLERANCE, Merging, Writing
+from nudge_vdb_milvus.release import Release, release_of, require_upsert
+from nudge_vdb_milvus.rewriting import Rewriting
+from nudge_vdb_milvus.table import Table
+from nudge_vdb_milvus.wire import Wire
 
 
 class MilvusCollection:
     """A vector field of a collection, through a client that stays the caller's to close.
 
-    Milvus has no compare-and-set: between the last look at a row and its update lie some milliseconds in which
-    another writer's change would be overwritten, and a deletion undone.
+    Milvus has no compare-and-set: between the last look at a row and its update lie some 50 to 250 ms in which another
+    writer's change would be overwritten, before Milvus 2.6.2 that of any field, and a deletion undone. *load* says
+    that a collection which a server does not hold in memory is to be loaded, and released again by :meth:`close`.
     """
 
     def __init__(
-        self, client: MilvusClient, collection: str, *, vector: str | None = None, timeout: float = DEFAULT_TIMEOUT
+        self,
+        client: MilvusClient,
+        collection: str,
+        *,
+        vector: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        load: bool = False,
     ) -> None:
         release = release_of(client, timeout)
-        require_partial_update(release)
-        shape = _shape(client, collection, vector, timeout)
-        _require_plain_partitions(shape, release)
+        shape = _shape(client, collection, vector, release, timeout)
         self._traits = _traits(client, shape, release, timeout)
-        self._table = Table(client, shape, timeout)
+        self._table = Table(client, shape, timeout, release)
+        rewriting = Rewriting(Wire(client, shape.collection, timeout), shape)
+        self._writing: Writing = Merging(self._table) if release.merges else rewriting
+        self._loaded = Loaded(client, shape.collection, timeout)
         if release.lite:  # which releases every collection when its file is closed
-            with reading(collection):
-                client.load_collection(shape.collection, timeout=timeout)
+            self._loaded.once_and_for_all()
+        else:
+            self._loaded.ensure(load)
 
     @property
     def traits(self) -> Traits:
@@ -45,19 +58,27 @@ class MilvusCollection:
         return self._traits
 
     def scan(self, cursor: str | None, limit: int) -> Page:
-        """Return the rows after *cursor*, partition by partition, in the order of their primary keys."""
-        partition, after = json.loads(cursor or _cursor(self._table.partitions()[0], None))
-        rows = self._table.page(partition, after, limit)
+        """Return the rows after *cursor*, partition by partition, in the order of their primary keys.
+
+        All pages are read at the time of the first, which the cursor tells: a server then need not wait for what
+        happened since.
+        """
+        partition, after, at = json.loads(cursor) if cursor else (self._table.partitions()[0], None, self._table.now())
+        rows = self._table.page(partition, after, limit, at)
         # A short page is not the end of a partition, only an empty one is.
-        return self._page(partition, rows, _cursor(partition, rows[-1][0]) if rows else self._start_behind(partition))
+        follows = (partition, rows.pks[-1]) if rows.pks else self._start_behind(partition)
+        keys = [key_of(partition, pk) for pk in rows.pks]
+        return Page(keys, rows.vectors, rows.absent, json.dumps([*follows, at]) if follows else None)
 
     def locate(self, texts: Sequence[str]) -> list[RowKey | None]:
         """Return the key of each row id given as text, None where there is no such row."""
         wanted = {text: pk_of(text, self._table.shape.kind) for text in texts}
-        pks = [pk for pk in wanted.values() if pk is not None]
+        missing = {pk for pk in wanted.values() if pk is not None}
         keys: dict[Pk | None, RowKey] = {}
-        for partition in self._table.partitions() if pks else []:
-            keys |= {pk: key_of(partition, pk) for pk in self._table.existing(partition, pks)}
+        for _ in range(self._table.looks):
+            for partition in self._table.partitions() if missing else []:
+                keys |= {pk: key_of(partition, pk) for pk in self._table.existing(partition, sorted(missing))}
+            missing -= keys.keys()
         return [keys.get(wanted[text]) for text in texts]
 
     def text_of(self, key: RowKey) -> str:
@@ -66,13 +87,13 @@ class MilvusCollection:
 
     def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
         """Write the live vectors of *keys* into the rows of *out*; False in the mask where there is none."""
-        found = np.zeros(len(keys), bool)
+        mask = np.zeros(len(keys), bool)
         for partition, places in places_by_partition(keys, self._table.shape.kind).items():
-            for pk, vector in self._table.rows(partition, places).items():
-                if vector is not None:
-                    out[places[pk]] = vector
-                    found[places[pk]] = True
-        return found
+            found = self._table.rows(partition, list(places))
+            for pk, vector, none in zip(found.pks, found.vectors, found.absent, strict=True):
+                out[places[pk]] = vector
+                mask[places[pk]] = not none
+        return mask
 
     def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
         """Replace the vectors of *keys* that still are *expected*.
@@ -83,12 +104,13 @@ class MilvusCollection:
             Refused: *vectors* are not finite or not as wide as the collection's.
         """
         self._require_storable(len(keys), vectors)
-        live = np.zeros_like(vectors)
-        found = self.fetch(keys, live)
-        there = found & agree(live, vectors, self._traits.tolerance)
-        due = found & ~there & agree(live, expected, self._traits.tolerance)
-        self._replace(keys, vectors, due)
-        return [_outcome(*row) for row in zip(found, there | due, strict=True)]
+        outcomes = [Outcome.MISSING] * len(keys)
+        for partition, places in places_by_partition(keys, self._table.shape.kind).items():
+            last = [at[-1] for at in places.values()]
+            for pk, outcome in self._writing.move(partition, list(places), vectors[last], expected[last]).items():
+                for place in places[pk]:
+                    outcomes[place] = outcome
+        return outcomes
 
     def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
         """Return for each query the keys of its *k* best rows, best first, by the index on the field."""
@@ -107,27 +129,15 @@ class MilvusCollection:
         return self._table.count()
 
     def close(self) -> None:
-        """Do nothing: the client is the caller's."""
+        """Release the collection if it was loaded for us; the client is the caller's."""
+        self._loaded.undo()
 
-    def _start_behind(self, partition: str) -> str | None:
-        return next((_cursor(name, None) for name in self._table.partitions() if name > partition), None)
-
-    def _page(self, partition: str, rows: Sequence[Row], follows: str | None) -> Page:
-        vectors = np.zeros((len(rows), self._traits.width), np.float32)
-        absent = np.array([vector is None for _, vector in rows], bool)
-        for place, (_, vector) in enumerate(rows):
-            vectors[place] = 0.0 if vector is None else vector
-        return Page([key_of(partition, pk) for pk, _ in rows], vectors, absent, follows)
+    def _start_behind(self, partition: str) -> tuple[str, None] | None:
+        return next(((name, None) for name in self._table.partitions() if name > partition), None)
 
     def _require_storable(self, count: int, vectors: Vectors) -> None:
         if vectors.shape != (count, self._traits.width) or not np.isfinite(vectors).all():
             raise Refused(f"expected {count} finite vectors of {self._traits.width} components")
-
-    def _replace(self, keys: Sequence[RowKey], vectors: Vectors, due: Mask) -> None:
-        for partition, places in places_by_partition(keys, self._table.shape.kind).items():
-            rows = {pk: vectors[at[-1]] for pk, at in places.items() if due[at[-1]]}
-            if rows:
-                self._table.replace(partition, rows)
 
 
 class OwnedCollection(MilvusCollection):
@@ -139,12 +149,16 @@ class OwnedCollection(MilvusCollection):
             address.collection,
             vector=address.option("vector"),
             timeout=address.seconds("timeout", DEFAULT_TIMEOUT),
+            load=_wants_loading(address),
         )
         self._client = client
 
     def close(self) -> None:
-        """Close the client; may be called again."""
-        self._client.close()
+        """Release the collection if it was loaded for us, and close the client; may be called again."""
+        try:
+            super().close()
+        finally:
+            self._client.close()
 
 
 def open_collection(address: Address) -> OwnedCollection:
@@ -163,12 +177,18 @@ def open_collection(address: Address) -> OwnedCollection:
         raise
 
 
-def _shape(client: MilvusClient, collection: str, vector: str | None, timeout: float) -> Shape:
+def _shape(client: MilvusClient, collection: str, vector: str | None, release: Release, timeout: float) -> Shape:
+    require_upsert(release)
     with reading(collection):
         if not client.has_collection(collection, timeout=timeout):
             known = ", ".join(sorted(client.list_collections(timeout=timeout))) or "none"
             raise UnfitCollection(f"there is no collection {collection}; collections here: {known}")
-        return shape_of(client.describe_collection(collection, timeout=timeout), vector)
+        description = client.describe_collection(collection, timeout=timeout)
+    shape = shape_of(description, vector)
+    _require_kept_partitions(shape, release)
+    if not release.merges:
+        require_rewritable(description)
+    return shape
 
 
 def _traits(client: MilvusClient, shape: Shape, release: Release, timeout: float) -> Traits:
@@ -181,23 +201,21 @@ def _traits(client: MilvusClient, shape: Shape, release: Release, timeout: float
         width=shape.width,
         metric=metric_of(shape, index),
         rescales=False,
-        tolerance=0.0,
+        tolerance=TOLERANCE,
     )
 
 
-def _require_plain_partitions(shape: Shape, release: Release) -> None:
-    if shape.partition_key is not None and not release.lite:
+def _require_kept_partitions(shape: Shape, release: Release) -> None:
+    if shape.partition_key is not None and release.scatters_by_key:
         raise UnfitCollection(
             f"collection {shape.collection} is spread over partitions by the field {shape.partition_key}, and "
-            f"tuning such collections on {release} is not supported yet"
+            f"{release} moves such rows to wrong partitions when they are written (milvus#30607), where searches "
+            f"by {shape.partition_key} do not find them; upgrade to Milvus 2.4 or later"
         )
 
 
-def _cursor(partition: str, after: Pk | None) -> str:
-    return json.dumps([partition, after])
-
-
-def _outcome(found: bool, written: bool) -> Outcome:
-    if not found:
-        return Outcome.MISSING
-    return Outcome.WRITTEN if written else Outcome.CHANGED
+def _wants_loading(address: Address) -> bool:
+    wish = address.option("load") or "false"
+    if wish not in ("true", "false"):
+        raise BadAddress(f"option load={wish}: give true to load the collection and release it again")
+    return wish == "true"

@@ -28,12 +28,13 @@ def connect(address: Address) -> MilvusClient:
         Unreachable: nobody answers, or another process holds the file.
         Refused: the token in MILVUS_TOKEN is not accepted.
     """
-    address.allow("vector", "timeout")
     if address.transport == _LITE:
+        address.allow("vector", "timeout")
         return open_lite(existing_file(address), address.seconds("timeout", DEFAULT_TIMEOUT))
     if address.transport not in _SCHEMES:
         known = ", ".join(f"{address.backend}{suffix}://" for suffix in ("", "+https", "+lite"))
         raise BadAddress(f"{address.backend}+{address.transport}:// is not known; known: {known}")
+    address.allow("vector", "timeout", "load")
     return _open_server(address)
 
 

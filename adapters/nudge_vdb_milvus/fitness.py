@@ -10,11 +10,13 @@ from pymilvus import DataType
 
 from nudge_vdb.contract import Metric
 from nudge_vdb.errors import UnfitCollection
+from nudge_vdb_milvus.columns import CARRIED
 from nudge_vdb_milvus.keys import Pk
 
 Description = Mapping[str, Any]
 """What ``describe_collection`` returns."""
 
+_DYNAMIC = "$meta"
 _METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.EUCLID}
 _KINDS: dict[DataType, type[Pk]] = {DataType.INT64: int, DataType.VARCHAR: str}
 
@@ -33,6 +35,8 @@ class Shape:
     """Whether rows may lack the vector."""
     partition_key: str | None
     """The field that Milvus spreads rows over partitions by; None where partitions are named by people."""
+    elements: Mapping[str, int | None]
+    """The fields that a row read whole must hold, each with the type of its elements, None for all but ARRAYs."""
 
 
 def shape_of(description: Description, vector: str | None) -> Shape:
@@ -57,7 +61,24 @@ def shape_of(description: Description, vector: str | None) -> Shape:
         width=int(chosen["params"]["dim"]),
         nullable=bool(chosen.get("nullable")),
         partition_key=next((field["name"] for field in fields if field.get("is_partition_key")), None),
+        elements=_elements(description),
     )
+
+
+def require_rewritable(description: Description) -> None:
+    """Refuse a collection whose rows cannot be sent back whole just as they were read.
+
+    Raises:
+        UnfitCollection: a field of a type that is not carried, or one that may be empty or is filled by Milvus.
+    """
+    for field in description["fields"]:
+        # From 2.4 on, these are read in one form and written in another, and no such server was at hand.
+        uncertain = field.get("nullable") or field.get("is_function_output")
+        if field["type"] not in CARRIED or uncertain:
+            raise UnfitCollection(
+                f"field {field['name']} ({_type(field)}) of collection {description['collection_name']} cannot be "
+                "written back as it was read, which this Milvus needs; upgrade to Milvus 2.6.2 or later"
+            )
 
 
 def metric_of(shape: Shape, index: Mapping[str, Any] | None) -> Metric:
@@ -106,6 +127,12 @@ def _writable(collection: str, field: Description) -> Description:
             "name a field that is filled by its writers"
         )
     return field
+
+
+def _elements(description: Description) -> dict[str, int | None]:
+    stored = [field for field in description["fields"] if not field.get("is_function_output")]
+    dynamic = {_DYNAMIC: None} if description.get("enable_dynamic_field") else {}
+    return {field["name"]: field.get("element_type") or None for field in stored} | dynamic
 
 
 def _listed(fields: Sequence[Description]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from nudge_vdb.errors import BadOption
 from nudge_vdb_milvus import filters
 from nudge_vdb_milvus.collection import MilvusCollection
 from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, lite_file, open_lite
+from nudge_vdb_milvus.release import Release, release_of
 
 ID = "id"
 VECTOR = "vector"
@@ -23,6 +24,7 @@ OTHER = "other"
 _METRICS = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.EUCLID: "L2"}
 _SCALARS = {str: DataType.VARCHAR, int: DataType.INT64}
 _LONGEST_TEXT = 65_535
+_NULLABLE_SINCE = (2, 5, 0)
 
 
 @dataclass
@@ -36,6 +38,7 @@ class MilvusFixture:
 
     def __post_init__(self) -> None:
         self._collection = MilvusCollection(self.client, self.name, vector=self.vector, timeout=self.timeout)
+        self._release = release_of(self.client, self.timeout)
 
     @property
     def collection(self) -> MilvusCollection:
@@ -52,12 +55,16 @@ class MilvusFixture:
 
     def insert(self, rows: Rows) -> None:
         """Add rows to the default partition."""
+        rows = replace(rows, others=None) if _is_plain(self._release) else rows
         self.client.insert(self.name, _entities(rows, self.vector), timeout=self.timeout)
 
     def re_embed(self, ids: Sequence[int] | Sequence[str], vectors: Vectors) -> None:
         """Replace vectors of rows in the default partition."""
         rows = [{ID: name, self.vector: vector} for name, vector in zip(ids, vectors, strict=True)]
-        self.client.upsert(self.name, rows, timeout=self.timeout, partial_update=True)
+        if self._release.merges:
+            self.client.upsert(self.name, rows, timeout=self.timeout, partial_update=True)
+        else:
+            self.client.upsert(self.name, self._completed(rows), timeout=self.timeout)
 
     def delete(self, ids: Sequence[int] | Sequence[str]) -> None:
         """Delete rows."""
@@ -66,6 +73,13 @@ class MilvusFixture:
     def close(self) -> None:
         """Close the client; the rows stay."""
         self.client.close()
+
+    def _completed(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return *rows* with all that they hold beside what they say: a server may replace rows only whole."""
+        among = filters.among(ID, [row[ID] for row in rows])
+        held = self.client.query(self.name, among, output_fields=["*"], timeout=self.timeout)
+        fields = {row[ID]: dict(row) for row in held}
+        return [{**fields[row[ID]], **row} for row in rows]
 
     def _stored(self, row: Mapping[str, Any], others: set[str], nullable: set[str]) -> StoredRow:
         payload = {
@@ -84,7 +98,8 @@ class MilvusFixture:
 def open_fixture(address: Address, rows: Rows, metric: Metric) -> MilvusFixture:
     """Create the collection that *address* names, with an exact index, and fill it with *rows*.
 
-    Payload keys whose values are all texts or all integers become nullable fields, the others stay dynamic.
+    Payload keys whose values are all texts or all integers become nullable fields, the others stay dynamic. A server
+    before 2.5 has no nullable fields, so there only keys that every row has become fields, and no second vector.
 
     Raises:
         BadOption: the collection exists.
@@ -93,7 +108,9 @@ def open_fixture(address: Address, rows: Rows, metric: Metric) -> MilvusFixture:
     client = _client(address, timeout)
     try:
         vector = address.option("vector") or VECTOR
-        _create(client, address.collection, _schema(rows, vector), metric, timeout)
+        plain = _is_plain(release_of(client, timeout))
+        rows = replace(rows, others=None) if plain else rows
+        _create(client, address.collection, _schema(rows, vector, plain), metric, timeout)
         fixture = MilvusFixture(client, address.collection, vector, timeout)
         fixture.insert(rows)
     except BaseException:
@@ -123,14 +140,19 @@ def _create(client: MilvusClient, name: str, schema: CollectionSchema, metric: M
     client.load_collection(name, timeout=timeout)
 
 
-def _schema(rows: Rows, vector: str) -> CollectionSchema:
+def _is_plain(release: Release) -> bool:
+    return not release.lite and release.number < _NULLABLE_SINCE
+
+
+def _schema(rows: Rows, vector: str, plain: bool) -> CollectionSchema:
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
     kind = DataType.VARCHAR if all(isinstance(name, str) for name in rows.ids) else DataType.INT64
     schema.add_field(ID, kind, is_primary=True, max_length=_LONGEST_TEXT)
     for name, column in _columns(rows, vector).items():
         schema.add_field(name, DataType.FLOAT_VECTOR, dim=column.shape[1])
     for name, scalar in _scalars(rows.payloads).items():
-        schema.add_field(name, scalar, nullable=True, max_length=_LONGEST_TEXT)
+        if not plain or all(name in payload for payload in rows.payloads):
+            schema.add_field(name, scalar, nullable=not plain, max_length=_LONGEST_TEXT)
     return schema
 
 

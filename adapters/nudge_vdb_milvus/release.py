@@ -1,4 +1,4 @@
-"""Which Milvus answers, and whether it can replace a vector and leave the rest of the row alone."""
+"""Which Milvus answers, and what it can and cannot do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pymilvus.grpc_gen import milvus_pb2
 from nudge_vdb.errors import Refused
 from nudge_vdb_milvus.failures import reading
 
+_UPSERT_SINCE = (2, 3, 0)
+_SORTING_ONLY_FOR_ITERATORS_SINCE = (2, 4, 0)
+_KEEPING_PARTITION_KEYS_SINCE = (2, 4, 0)
 _PARTIAL_UPDATE_SINCE = (2, 6, 2)
 
 
@@ -23,6 +26,36 @@ class Release:
 
     def __str__(self) -> str:
         return f"{'Milvus Lite' if self.lite else 'Milvus'} {'.'.join(map(str, self.number))}"
+
+    @property
+    def merges(self) -> bool:
+        """Whether an update that holds the vector alone leaves the rest of the row alone.
+
+        Servers before 2.6.2 accept the request and drop every field it does not hold, and so does a client whose
+        requests have no place for the flag; neither complains. Milvus Lite merges whatever it is sent.
+        """
+        return self.lite or (self.number >= _PARTIAL_UPDATE_SINCE and _CLIENT_CAN_MERGE)
+
+    @property
+    def sorts_for_iterators_only(self) -> bool:
+        """Whether rows come in the order of their keys only if the request is marked as an iterator's.
+
+        Servers before 2.4 always sort, and answer a marked request with every segment's own page.
+        """
+        return self.lite or self.number >= _SORTING_ONLY_FOR_ITERATORS_SINCE
+
+    @property
+    def flickers(self) -> bool:
+        """Whether a read may miss rows that others are upserting at that moment: seen on 2.3, if rarely."""
+        return not self.lite
+
+    @property
+    def scatters_by_key(self) -> bool:
+        """Whether an upsert puts a row into the wrong partition of a partition key (milvus#30607)."""
+        return not self.lite and self.number < _KEEPING_PARTITION_KEYS_SINCE
+
+
+_CLIENT_CAN_MERGE = "partial_update" in milvus_pb2.UpsertRequest.DESCRIPTOR.fields_by_name
 
 
 def release_of(client: MilvusClient, timeout: float) -> Release:
@@ -39,15 +72,7 @@ def parse_release(text: str) -> Release:
     return Release(text.startswith("milvus_lite"), tuple(map(int, found.groups())))
 
 
-def require_partial_update(release: Release) -> None:
-    """Refuse an engine that would take an update of the vector for a replacement of the whole row.
-
-    Servers before 2.6.2 accept the request and drop every field it does not hold, and so does a client whose
-    requests have no place for the flag; neither complains. Milvus Lite merges whatever it is sent.
-    """
-    if release.lite:
-        return
-    if release.number < _PARTIAL_UPDATE_SINCE:
-        raise Refused(f"writing to {release} is not supported yet; expected Milvus 2.6.2 or later, or Milvus Lite")
-    if "partial_update" not in milvus_pb2.UpsertRequest.DESCRIPTOR.fields_by_name:
-        raise Refused("the installed pymilvus cannot update single fields; upgrade with pip install -U pymilvus")
+def require_upsert(release: Release) -> None:
+    """Refuse an engine that cannot replace a row."""
+    if not release.lite and release.number < _UPSERT_SINCE:
+        raise Refused(f"{release} cannot replace rows; expected Milvus 2.3 or later, or Milvus Lite")
