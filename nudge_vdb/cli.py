@@ -33,7 +33,6 @@ app = typer.Typer(
     help="Fine-tune the vectors of a live collection with NUDGE: proven before anything is written, undone at will.",
     epilog="Exit status: 0 done, 2 bad input, 3 no proven gain and nothing written, 4 done but rows were skipped, "
     "5 another run holds the lock, 6 engine unreachable or refused, 7 state damaged, 130 interrupted, 1 anything else.",
-    no_args_is_help=True,
     invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -125,12 +124,15 @@ def planning(command: Command) -> Callable[..., None]:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
 ) -> None:
     """Take the options of the command itself."""
     if version:
         print(f"nudge-vdb {metadata.version('nudge-vdb')}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()

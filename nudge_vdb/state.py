@@ -31,7 +31,7 @@ class State:
     """The folder of one collection, vector field and scope, within the folder that the user named."""
 
     def __init__(self, root: Path, traits: Traits) -> None:
-        self.traits, self.root = traits, root.expanduser()
+        self.traits, self.root = traits, root.expanduser().absolute()
         self.folder = self.root / _folder_name(traits.identity)
         self._opened: dict[Path, Version] = {}
         if self.root.exists() and not self.root.is_dir():

@@ -323,5 +323,11 @@ def test_a_defect_of_ours_is_still_one_json_object(said, address, train, monkeyp
     assert (status, told) == (1, {"error": "ZeroDivisionError", "message": "not foreseen", "status": 1})
 
 
+def test_without_a_command_the_commands_are_listed(run):
+    status, out, err = run()
+    assert (status, err) == (0, "")
+    assert "rollback" in out
+
+
 def test_the_version_is_told(run):
     assert run("--version")[1].startswith("nudge-vdb 0.")
