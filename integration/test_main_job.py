@@ -202,6 +202,6 @@ def test_over_ten_random_splits_the_gain_is_larger_than_by_the_authors_rule(retr
 
 
 def test_judgements_without_signal_are_almost_never_called_proven(figure):
-    proven = sum(without_signal(load("cranfield"), seed) for seed in range(60))
-    figure(f"cranfield without signal: {proven} of 60 seeds called proven")
-    assert proven <= 5
+    written = sum(without_signal(load("cranfield"), seed) > 0 for seed in range(60))
+    figure(f"cranfield without signal: {written} of 60 seeds called proven and written")
+    assert written <= 5
