@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from benchmarks.sets import load
-from integration.engines import REQUIRED, Absent, qdrant_server
+from integration.engines import for_tests, qdrant_server
 from integration.engines_milvus import milvus_server  # noqa: F401 - a fixture
 from nudge_vdb import cli
 
@@ -52,8 +52,5 @@ def nudge_vdb(monkeypatch, capsys, tmp_path):
 @pytest.fixture(scope="session")
 def qdrant(tmp_path_factory):
     """A Qdrant server of one node; a visible skip where there is none to be had, unless engines are required."""
-    try:
-        with qdrant_server(tmp_path_factory.mktemp("qdrant")) as server:
-            yield server
-    except Absent as exc:
-        (pytest.fail if REQUIRED else pytest.skip)(str(exc))
+    with for_tests(qdrant_server(tmp_path_factory.mktemp("qdrant"))) as server:
+        yield server

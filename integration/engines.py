@@ -10,13 +10,17 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import platformdirs
+import pytest
+
+T = TypeVar("T")
 
 CACHE = Path(platformdirs.user_cache_dir("nudge-vdb"))
 REQUIRED = os.environ.get("NUDGE_VDB_REQUIRE_SERVICES") == "1"
@@ -32,6 +36,17 @@ BETWEEN_LOOKS = 0.05
 
 class Absent(Exception):
     """The engine is not to be had here."""
+
+
+@contextmanager
+def for_tests(server: AbstractContextManager[T]) -> Iterator[T]:
+    """Enter *server*; where its engine is not to be had, skip the test, or fail it if engines are required."""
+    with ExitStack() as stack:
+        try:
+            entered = stack.enter_context(server)
+        except Absent as exc:
+            (pytest.fail if REQUIRED else pytest.skip)(str(exc))
+        yield entered
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from integration.engines import CACHE, REQUIRED, Absent, free_ports, running, wait_until_it_answers
+from integration.engines import CACHE, Absent, for_tests, free_ports, running, wait_until_it_answers
 
 VERSION = "2.3.5"
 HOME = CACHE / "engines" / f"milvus-{VERSION}"
@@ -88,15 +88,9 @@ def running_milvus(folder: Path) -> Iterator[MilvusServer]:
         yield MilvusServer(ports[_SETTLED_PORTS + _PROXY], process.pid)
 
 
-@contextmanager
-def milvus_for_tests(folder: Path) -> Iterator[MilvusServer]:
+def milvus_for_tests(folder: Path) -> AbstractContextManager[MilvusServer]:
     """Run a Milvus server; where there is none, skip the test, or fail it if engines are required."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(running_milvus(folder))
-        except Absent as exc:
-            (pytest.fail if REQUIRED else pytest.skip)(str(exc))
-        yield server
+    return for_tests(running_milvus(folder))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from integration.engines import REQUIRED, Absent, qdrant_server
+from integration.engines import for_tests, qdrant_server
 from nudge_vdb.backends import connect, fill
 from nudge_vdb.contract import Fixture, Metric, Outcome, Rows, agree
 from nudge_vdb.errors import Refused, UnfitCollection, Unknown, Unreachable
@@ -168,11 +168,8 @@ def test_the_limits_of_strict_mode_are_kept(qdrant, client, tmp_path):
 def guarded(tmp_path_factory):
     """A server that wants a key, and hands out tokens."""
     settings = {"QDRANT__SERVICE__API_KEY": "the key of all keys", "QDRANT__SERVICE__JWT_RBAC": "true"}
-    try:
-        with qdrant_server(tmp_path_factory.mktemp("guarded"), settings) as server:
-            yield server
-    except Absent as exc:
-        (pytest.fail if REQUIRED else pytest.skip)(str(exc))
+    with for_tests(qdrant_server(tmp_path_factory.mktemp("guarded"), settings)) as server:
+        yield server
 
 
 def token(**claims) -> str:
@@ -222,22 +219,19 @@ def test_a_collection_with_its_users_own_shards_is_refused(client, qdrant, tmp_p
 
 
 def test_a_server_killed_in_the_middle_of_a_write_leaves_the_outcome_open_and_comes_back_with_all_it_said(tmp_path):
-    try:
-        with qdrant_server(tmp_path / "server") as server:
-            fixture = fill(server.address("rows", vector="v"), example_rows(list(range(500)), 64), Metric.DOT)
-            keys, before = scan_all(fixture.collection, 1000)
-            assert fixture.collection.write(keys[:250], turned(before)[:250], before[:250]) == [Outcome.WRITTEN] * 250
-            os.kill(server.process, signal.SIGKILL)
-            with pytest.raises((Unknown, Unreachable)):
-                fixture.collection.write(keys[250:], turned(before)[250:], before[250:])
-            fixture.close()
-        with qdrant_server(tmp_path / "server") as server:
-            collection = Patient(connect(server.address("rows", vector="v")))
-            live = scan_all(collection, 1000)[1]
-            assert (live[:250] == turned(before)[:250]).all()
-            assert ((live == before).all(axis=1) | (live == turned(before)).all(axis=1)).all()
-            assert set(collection.write(keys, turned(before), live)) == {Outcome.WRITTEN}
-            assert (scan_all(collection, 1000)[1] == turned(before)).all()
-            collection.close()
-    except Absent as exc:
-        (pytest.fail if REQUIRED else pytest.skip)(str(exc))
+    with for_tests(qdrant_server(tmp_path / "server")) as server:
+        fixture = fill(server.address("rows", vector="v"), example_rows(list(range(500)), 64), Metric.DOT)
+        keys, before = scan_all(fixture.collection, 1000)
+        assert fixture.collection.write(keys[:250], turned(before)[:250], before[:250]) == [Outcome.WRITTEN] * 250
+        os.kill(server.process, signal.SIGKILL)
+        with pytest.raises((Unknown, Unreachable)):
+            fixture.collection.write(keys[250:], turned(before)[250:], before[250:])
+        fixture.close()
+    with for_tests(qdrant_server(tmp_path / "server")) as server:
+        collection = Patient(connect(server.address("rows", vector="v")))
+        live = scan_all(collection, 1000)[1]
+        assert (live[:250] == turned(before)[:250]).all()
+        assert ((live == before).all(axis=1) | (live == turned(before)).all(axis=1)).all()
+        assert set(collection.write(keys, turned(before), live)) == {Outcome.WRITTEN}
+        assert (scan_all(collection, 1000)[1] == turned(before)).all()
+        collection.close()

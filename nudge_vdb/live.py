@@ -10,7 +10,7 @@ import numpy as np
 
 from nudge_vdb.contract import Collection, Mask
 from nudge_vdb.judgements import Judgements
-from nudge_vdb.nudge import Floats, Ints
+from nudge_vdb.nudge import Floats
 from nudge_vdb.options import Options
 from nudge_vdb.planning import Ground, query_digests
 from nudge_vdb.ranking import scores
@@ -47,10 +47,7 @@ class Live:
 
     def _scores(self, judgements: Judgements) -> Floats:
         metric, measure = self.collection.traits.metric, self.options.measure
-        return np.asarray(scores(judgements, self.ground.live_parts, self._texts, metric, [measure])[0])
-
-    def _texts(self, places: Ints) -> list[str]:
-        return [self.collection.text_of(key) for key in self.ground.pages.keys.at(places)]
+        return np.asarray(scores(judgements, self.ground.live_parts, self.ground.texts, metric, [measure])[0])
 
 
 def warnings(comparisons: Mapping[str, Figures]) -> list[str]:

@@ -41,10 +41,14 @@ class Ground:
     """Ids of rows of the live version that hold a vector of their owner's now."""
     text_of: Callable[[RowKey], str]
 
+    def texts(self, places: Ints) -> list[str]:
+        """Return the ids of the rows at *places*."""
+        return [self.text_of(key) for key in self.pages.keys.at(places)]
+
     def by_id(self, *places: Ints) -> list[Floats]:
         """Return, for arrays of places, numbers in 0 … 1 that ascend with the ids of the rows there."""
         named = np.unique(np.concatenate([each.reshape(-1) for each in places]))
-        texts = [self.text_of(key) for key in self.pages.keys.at(named[named >= 0])]
+        texts = self.texts(named[named >= 0])
         ranks = np.zeros(len(named))
         ranks[len(named) - len(texts) :][sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
         return [ranks[np.searchsorted(named, each)] / max(1, len(texts)) for each in places]

@@ -87,7 +87,7 @@ def propose(
             "scored_queries": len(choice.exam.units),
             "moved": len(content.keys),
             "judged_missing": train.missing,
-            **_left_aside(collection, ground),
+            **_left_aside(ground),
             "against_live": scored_now,
             **apart_figures,
             "warnings": [
@@ -123,11 +123,11 @@ def _gain(choice: _Choice, options: Options, *, moves: bool) -> dict[str, Any]:
     }
 
 
-def _left_aside(collection: Collection, ground: Ground) -> dict[str, Any]:
+def _left_aside(ground: Ground) -> dict[str, Any]:
     """List the rows that take no part, or a new one."""
     return {
         "rows_without_vector": ground.pages.absent,
-        "rows_not_finite": [collection.text_of(key) for key in ground.pages.keys.at(ground.pages.unfit)],
+        "rows_not_finite": ground.texts(ground.pages.unfit),
         "re_embedded": ground.re_embedded,
     }
 

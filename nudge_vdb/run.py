@@ -225,11 +225,12 @@ def _move(collection: Collection, home: State, number: int, report: Report, phas
     """Bring the collection to version *number*, read it back, and add what became of the rows to *report*."""
     forget(home.pages)  # of an interrupted plan: they would show the rows as they were
     patient = Patient(collection)
-    rows = len(Lineage(home, number).keys())
+    lineage = Lineage(home, number)
+    rows = len(lineage.keys())
     with phases("write", rows) as step:
-        tally = move_to(number, patient, home, step)
+        tally = move_to(number, patient, home, lineage, step)
     with phases("verify", rows) as step:
-        findings = verify_live(number, patient, home, step)
+        findings = verify_live(number, patient, lineage, step)
     if findings.astray:
         tally.skipped["unverified"] = findings.astray
     status = "applied" if home.journal.unfinished is None else "applying"

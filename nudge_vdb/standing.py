@@ -43,8 +43,9 @@ def known_state(collection: Collection, folder: Folder = None) -> State:
 def verify(collection: Collection, *, state: Folder = None, phases: Phases | None = None) -> Findings:
     """Compare every row that was ever moved with what the live version says of it; writes nothing."""
     home, phases = known_state(collection, state), phases or Phases()
-    with phases("verify", len(Lineage(home).keys())) as step:
-        return verify_live(home.journal.live, Patient(collection), home, step)
+    lineage = Lineage(home)
+    with phases("verify", len(lineage.keys())) as step:
+        return verify_live(home.journal.live, Patient(collection), lineage, step)
 
 
 def history(collection: Collection, *, state: Folder = None) -> list[Report]:

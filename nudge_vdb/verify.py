@@ -9,7 +9,6 @@ import numpy as np
 
 from nudge_vdb.contract import Collection, agree
 from nudge_vdb.lineage import Lineage
-from nudge_vdb.state import State
 from nudge_vdb.writeback import batches
 
 
@@ -34,15 +33,15 @@ class Findings:
         return not (self.re_embedded or self.missing or self.astray)
 
 
-def verify_live(number: int, collection: Collection, state: State, progress: Callable[[int], None]) -> Findings:
+def verify_live(number: int, collection: Collection, lineage: Lineage, progress: Callable[[int], None]) -> Findings:
     """Compare every row that was ever moved with what version *number* says of it; writes nothing."""
-    lineage, findings, done = Lineage(state), Findings(), 0
-    for keys in batches(lineage.keys(), state.traits.width):
-        live = np.zeros((len(keys), state.traits.width), np.float32)
+    traits, findings, done = collection.traits, Findings(), 0
+    for keys in batches(lineage.keys(), traits.width):
+        live = np.zeros((len(keys), traits.width), np.float32)
         found = collection.fetch(keys, live)
         base, ours = lineage.bases(keys, live)
         target, held = lineage.targets(number, keys, base), lineage.holds(number, keys)
-        there = agree(live, target, state.traits.tolerance) & found & ours
+        there = agree(live, target, traits.tolerance) & found & ours
         findings.tuned += int((there & held).sum())
         findings.base += int((there & ~held).sum())
         for names, which in (

@@ -44,7 +44,9 @@ class Tally:
             self.skip(Outcome(outcome), texts)
 
 
-def move_to(number: int, collection: Collection, state: State, progress: Callable[[int], None]) -> Tally:
+def move_to(
+    number: int, collection: Collection, state: State, lineage: Lineage, progress: Callable[[int], None]
+) -> Tally:
     """Bring every row that is ours to version *number*, and note in the journal what the engine acknowledged.
 
     Rows are read just before they are written: one that is already there is not sent, one whose vector is its
@@ -53,8 +55,7 @@ def move_to(number: int, collection: Collection, state: State, progress: Callabl
     """
     start = state.journal.live
     state.journal.add("begin", **{"to": number, "from": start})
-    lineage, tally = Lineage(state, number), Tally()
-    done = 0
+    tally, done = Tally(), 0
     for keys in batches(lineage.keys(), state.traits.width):
         batch = _move(collection, lineage, keys, (start, number))
         state.journal.add("batch", written=batch.written, skipped=batch.skipped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
@@ -25,22 +25,22 @@ LOST = (
 KEY = "set QDRANT_API_KEY to a key that may read and write this collection"
 
 
-@contextmanager
-def reading(what: str) -> Iterator[None]:
+def reading(what: str) -> AbstractContextManager[None]:
     """Translate the failures of a read: whatever got lost, nothing has happened."""
-    try:
-        yield
-    except FAILURES as exc:
-        raise _meaning(what, exc, lost=Unreachable) from exc
+    return _translated(what, Unreachable)
+
+
+def writing(what: str) -> AbstractContextManager[None]:
+    """Translate the failures of a write: where the answer got lost, it may have been carried out."""
+    return _translated(what, Unknown)
 
 
 @contextmanager
-def writing(what: str) -> Iterator[None]:
-    """Translate the failures of a write: where the answer got lost, it may have been carried out."""
+def _translated(what: str, lost: type[EngineError]) -> Iterator[None]:
     try:
         yield
     except FAILURES as exc:
-        raise _meaning(what, exc, lost=Unknown) from exc
+        raise _meaning(what, exc, lost) from exc
 
 
 def _meaning(what: str, failure: Exception, lost: type[EngineError]) -> EngineError:
