@@ -54,6 +54,12 @@ class Address:
             raise BadAddress(f"{self.backend} addresses have no option {', '.join(unknown)}; known: {', '.join(names)}")
 
 
+def canonical_host(host: str) -> str:
+    """Return *host* in the one spelling of all its names that can be told from the names alone."""
+    name = host.strip("[]").rstrip(".").lower()
+    return "localhost" if name in ("localhost", "::1") or name.startswith("127.") else name
+
+
 def parse_address(text: str) -> Address:
     """Read *text* as an address.
 

@@ -9,7 +9,7 @@ whether the promises below are kept. Errors to raise: ``Busy``, ``TooLarge``, ``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -51,12 +51,23 @@ class Outcome(StrEnum):
     """Sent, and no answer: it may or may not have been written."""
 
 
+class Ability(StrEnum):
+    """What not every engine can do; the kit holds a collection to those that it claims."""
+
+    NOTES = "notes"
+    """The engine keeps notes of ours with the collection."""
+    GAPS = "gaps"
+    """A row may lack the vector."""
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What a collection is."""
 
-    identity: str
-    """Canonical name of collection, vector field and scope: equal however the address was spelled; no secrets."""
+    collection: str
+    """Canonical name of engine and collection: equal however the address was spelled, aliases resolved; no secrets."""
+    vector: str
+    """Name of the vector field, "" for one without a name."""
     engine: str
     """Engine and version, for people."""
     width: int
@@ -66,6 +77,15 @@ class Traits:
     """Whether the engine scales vectors to length 1 when they are written."""
     tolerance: float
     """Largest absolute difference of a component between what is sent and what is read back; 0 is bit for bit."""
+    scope: Mapping[str, str] = field(default_factory=dict)
+    """The conditions that every row meets, by the name of the option that sets one; none is the whole collection."""
+    abilities: frozenset[Ability] = frozenset()
+
+    @property
+    def identity(self) -> str:
+        """Canonical name of collection, vector field and scope."""
+        scope = "".join(f"&{name}={value}" for name, value in sorted(self.scope.items()))
+        return f"{self.collection}?vector={self.vector}{scope}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,27 @@ class Page:
     """(len(keys),): True where the row has no vector in this field."""
     next: str | None
     """Where to go on, as text that survives a restart; None at the end, and only there."""
+
+
+class Weight(StrEnum):
+    """How much a remark matters."""
+
+    FINE = "fine"
+    WARNING = "warning"
+    """Tuning works; something about it should be known."""
+    OBSTACLE = "obstacle"
+    """Tuning will be refused or fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something worth knowing of a collection before it is tuned."""
+
+    topic: str
+    """One or two words: permissions, index, limits, reading, writing …"""
+    text: str
+    """A sentence; of an obstacle or a warning, also what to do about it."""
+    weight: Weight = Weight.FINE
 
 
 class Collection(Protocol):
@@ -123,6 +164,26 @@ class Collection(Protocol):
     def count(self) -> int:
         """Return about how many rows there are; exact on a quiet collection."""
 
+    def notes(self) -> Mapping[str, str]:
+        """Return the notes that :meth:`leave_note` left with the collection, whoever and wherever they were, by name.
+
+        All vector fields and all scopes of a collection share them.
+        """
+
+    def leave_note(self, name: str, text: str) -> bool:
+        """Keep *text*, or no longer anything if it is "", under *name* with the collection; tell whether that is kept.
+
+        Both are ASCII of at most 1000 bytes. Where the engine or the permissions do not allow it, nothing is done and
+        False is returned. Rows, index and other properties of the collection stay as they are.
+        """
+
+    def diagnose(self) -> list[Remark]:
+        """Return what this adapter has to say of the engine and of the collection, reading only.
+
+        Permissions, state of the index, limits, how it will read and write, what is in the way. What the rows
+        themselves tell is found out by the core.
+        """
+
     def close(self) -> None:
         """Let go of the engine; may be called again."""
 
@@ -142,6 +203,7 @@ class Rows:
 
     ids: Sequence[int] | Sequence[str]
     vectors: Vectors
+    """A row of NaN stands for a row without the vector, where the engine allows that."""
     payloads: Sequence[Mapping[str, Any]]
     others: Vectors | None = None
     """A second vector per row, in a field of its own that must never change."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
-from nudge_vdb.contract import Collection, Mask, Outcome, Page, RowKey, Traits, Vectors
-from nudge_vdb.errors import Busy, TooLarge, Unknown, Unreachable
+from nudge_vdb.contract import Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
+from nudge_vdb.errors import Busy, EngineError, TooLarge, Unknown, Unreachable
 
 T = TypeVar("T")
 PATIENCE = 120.0
@@ -88,12 +88,24 @@ class Patient:
         """Count."""
         return self._again(self.inner.count)
 
+    def notes(self) -> Mapping[str, str]:
+        """Read the notes."""
+        return self._again(self.inner.notes)
+
+    def leave_note(self, name: str, text: str) -> bool:
+        """Leave a note; doing so again is harmless, so a lost answer is no reason to stop."""
+        return self._again(lambda: self.inner.leave_note(name, text), Unknown)
+
+    def diagnose(self) -> list[Remark]:
+        """Diagnose."""
+        return self._again(self.inner.diagnose)
+
     def close(self) -> None:
         """Close the collection inside."""
         self.inner.close()
 
-    def _again(self, call: Callable[[], T]) -> T:
-        transient = retry_if_exception_type((Busy, Unreachable))
+    def _again(self, call: Callable[[], T], *harmless: type[EngineError]) -> T:
+        transient = retry_if_exception_type((Busy, Unreachable, *harmless))
         return Retrying(retry=transient, wait=_wait, stop=stop_before_delay(self._patience), reraise=True)(call)
 
 

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from nudge_vdb.contract import Metric, Rows
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.testing import MemoryCollection, MemoryFixture, memory_fixture
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @dataclass

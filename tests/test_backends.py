@@ -62,7 +62,7 @@ def test_the_backend_of_any_package_is_found_by_the_scheme_of_an_address(install
         """,
         acme_found=ACME,
     )
-    assert connect("acme+https://host/articles").traits.identity == "memory:articles"
+    assert connect("acme+https://host/articles").traits.collection == "memory:articles"
     fixture = fill("acme://host/others", example_rows([1, 2]), Metric.DOT)
     assert (fixture.collection.count(), fixture.collection.traits.metric) == (2, Metric.DOT)
     known = {entry["backend"]: entry for entry in installed()}
@@ -93,7 +93,7 @@ def test_one_package_that_is_found_twice_is_one(install, tmp_path, monkeypatch):
     (again / "METADATA").write_text("Metadata-Version: 2.1\nName: nudge-vdb-acme\nVersion: 1.0\n")
     (again / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(again.parent)
-    assert connect("acme://h/c").traits.identity == "memory:c"
+    assert connect("acme://h/c").traits.collection == "memory:c"
 
 
 @pytest.mark.parametrize(("backend", "client"), [("milvus", "pymilvus"), ("qdrant", "qdrant_client")])

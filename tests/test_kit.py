@@ -2,19 +2,19 @@
 
 import inspect
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nudge_vdb.contract import Metric, Outcome, Page, StoredRow, Traits
+from nudge_vdb.contract import Metric, Outcome, Page, Remark, StoredRow, Weight
 from nudge_vdb.testing import CollectionContract, MemoryCollection, MemoryFixture, example_rows
 
 
 class LiesAboutItsMetric(MemoryCollection):
     @property
     def traits(self):
-        told = super().traits
-        return Traits(told.identity, told.engine, told.width, Metric.DOT, told.rescales, told.tolerance)
+        return replace(super().traits, metric=Metric.DOT)
 
 
 class LosesTheLastRowOfEveryPage(MemoryCollection):
@@ -132,6 +132,24 @@ class AnswersWorstFirst(MemoryCollection):
         return [hits[::-1] for hits in super().search(queries, k)]
 
 
+class KeepsNotesForEver(MemoryCollection):
+    def leave_note(self, name, text):
+        return super().leave_note(name, text) if text else True
+
+
+class SeesAnObstacleEverywhere(MemoryCollection):
+    def diagnose(self):
+        return [*super().diagnose(), Remark("limits", "nothing is allowed", Weight.OBSTACLE)]
+
+
+class FillsGaps(MemoryCollection):
+    def _write_one(self, key, vector, expected):
+        row = self.rows.get(key.decode())
+        if row is not None and row.vector is None:
+            self.rows[key.decode()] = StoredRow(self.stored(vector), row.payload, row.others)
+        return super()._write_one(key, vector, expected)
+
+
 class ClosesOnce(MemoryCollection):
     def close(self):
         assert not getattr(self, "closed", False)
@@ -158,6 +176,9 @@ BITES = {
     "test_a_vector_that_is_not_finite_is_never_stored": StoresNaN,
     "test_rows_that_others_add_are_seen_by_the_next_scan": RemembersItsFirstScan,
     "test_search_returns_the_nearest_rows_best_first": AnswersWorstFirst,
+    "test_a_note_stays_with_the_collection_until_it_is_taken_back": KeepsNotesForEver,
+    "test_a_diagnosis_is_in_sentences_and_changes_nothing": SeesAnObstacleEverywhere,
+    "test_a_row_without_the_vector_is_absent_and_is_given_none": FillsGaps,
     "test_closing_twice_is_fine": ClosesOnce,
 }
 

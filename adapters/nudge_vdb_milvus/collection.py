@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pymilvus import MilvusClient
 
 from nudge_vdb.address import Address
-from nudge_vdb.contract import Mask, Metric, Outcome, Page, RowKey, Traits, Vectors
+from nudge_vdb.contract import Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadAddress, Refused, UnfitCollection
-from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, identity_of
+from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, name_of
 from nudge_vdb_milvus.failures import reading
 from nudge_vdb_milvus.fitness import Shape, metric_of, require_rewritable, shape_of
 from nudge_vdb_milvus.keys import Pk, key_of, pk_of, places_by_partition, row_of
@@ -128,6 +128,18 @@ class MilvusCollection:
         """Return how many rows there are, all partitions together."""
         return self._table.count()
 
+    def notes(self) -> Mapping[str, str]:
+        """Return no notes."""
+        return {}
+
+    def leave_note(self, name: str, text: str) -> bool:  # noqa: ARG002
+        """Leave none."""
+        return False
+
+    def diagnose(self) -> list[Remark]:
+        """Say how it is read and written."""
+        return [Remark("reading", "by query"), Remark("writing", "by upsert")]
+
     def close(self) -> None:
         """Release the collection if it was loaded for us; the client is the caller's."""
         self._loaded.undo()
@@ -196,7 +208,8 @@ def _traits(client: MilvusClient, shape: Shape, release: Release, timeout: float
         names = client.list_indexes(shape.collection, shape.vector, timeout=timeout)
         index = client.describe_index(shape.collection, names[0], timeout=timeout) if names else None
     return Traits(
-        identity=identity_of(client, shape.collection, shape.vector),
+        collection=name_of(client, shape.collection),
+        vector=shape.vector,
         engine=str(release),
         width=shape.width,
         metric=metric_of(shape, index),

@@ -84,12 +84,12 @@ def _open_server(address: Address) -> MilvusClient:
         )
 
 
-def identity_of(client: MilvusClient, collection: str, vector: str) -> str:
-    """Return the canonical name of a vector field, the same for every client of the engine."""
+def name_of(client: MilvusClient, collection: str) -> str:
+    """Return the canonical name of a collection, the same for every client of the engine."""
     config = client._config  # the client tells neither its address nor its database in public
     file = _file_behind(config.address)
     engine = f"milvus://{config.address}" if file is None else f"milvus+lite://{file}"
-    return f"{engine}/{config.db_name or 'default'}/{collection}?vector={vector}"
+    return f"{engine}/{config.db_name or 'default'}/{collection}"
 
 
 def _file_behind(address: str) -> Path | None:

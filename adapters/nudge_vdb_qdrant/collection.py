@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from nudge_vdb.contract import Mask, Metric, Outcome, Page, RowKey, Traits, Vectors, agree
+from nudge_vdb.contract import Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors, agree
 from nudge_vdb.errors import Refused, TooLarge, UnfitCollection
 from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.fields import Field, chosen_field, limits_of
@@ -105,6 +105,18 @@ class QdrantCollection:
         with reading(self._name):
             return int(self._client.count(self._name, exact=False).count)
 
+    def notes(self) -> Mapping[str, str]:
+        """Return no notes."""
+        return {}
+
+    def leave_note(self, name: str, text: str) -> bool:  # noqa: ARG002
+        """Leave none."""
+        return False
+
+    def diagnose(self) -> list[Remark]:
+        """Say how it is read and written."""
+        return [Remark("reading", "by scroll"), Remark("writing", "by update_vectors")]
+
     def close(self) -> None:
         """Do nothing: the client is the caller's."""
 
@@ -162,7 +174,8 @@ def _traits(client: QdrantClient, name: str, field: Field) -> Traits:
     local = is_local(client)
     cosine = field.metric is Metric.COSINE
     return Traits(
-        identity=f"{_place(client)}/{name}?vector={field.name}",
+        collection=f"{_place(client)}/{name}",
+        vector=field.name,
         engine=_engine(client, local=local),
         width=field.width,
         metric=field.metric,

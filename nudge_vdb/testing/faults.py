@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nudge_vdb.contract import Collection, Mask, Outcome, Page, RowKey, Traits, Vectors
+from nudge_vdb.contract import Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
 
 Fault = Callable[[], object]
 """Called in place of a call to the engine, or after it; raises what the engine would."""
@@ -62,6 +62,18 @@ class Faulty:
     def count(self) -> int:
         """Count, or fail."""
         return self._call("count")  # type: ignore[no-any-return]
+
+    def notes(self) -> Mapping[str, str]:
+        """Read the notes, or fail."""
+        return self._call("notes")  # type: ignore[no-any-return]
+
+    def leave_note(self, name: str, text: str) -> bool:
+        """Leave a note, or fail."""
+        return self._call("leave_note", name, text)  # type: ignore[no-any-return]
+
+    def diagnose(self) -> list[Remark]:
+        """Diagnose, or fail."""
+        return self._call("diagnose")  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Never faulty."""

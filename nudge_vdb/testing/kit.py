@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from nudge_vdb.contract import (
+    Ability,
     Collection,
     Fixture,
     Mask,
@@ -19,6 +21,7 @@ from nudge_vdb.contract import (
     Rows,
     StoredRow,
     Vectors,
+    Weight,
     agree,
 )
 from nudge_vdb.testing.examples import example_rows
@@ -74,7 +77,7 @@ class CollectionContract:
         traits = collection.traits
         assert (traits.width, traits.metric) == (self.width, self.metric)
         assert 0 <= traits.tolerance < 1e-3
-        assert traits.identity
+        assert traits.collection
         assert traits.engine
         assert collection.count() == len(self.ids)
 
@@ -220,6 +223,48 @@ class CollectionContract:
             [fixture.collection.text_of(keys[place]) for place in places]
             for places in nearest(queries, vectors, self.metric, 4)
         ]
+
+    def test_a_note_stays_with_the_collection_until_it_is_taken_back(self, fixture: Fixture) -> None:
+        collection = fixture.collection
+        if Ability.NOTES not in collection.traits.abilities:
+            assert (collection.leave_note("nudge_vdb/a", "text"), dict(collection.notes())) == (False, {})
+            pytest.skip("the collection does not claim to keep notes")
+        before = fixture.read()
+        assert dict(collection.notes()) == {}
+        texts = {"nudge_vdb/a?b=c": '{"quoted": "\\"}', "nudge_vdb/b": "x" * 1000}
+        assert [collection.leave_note(name, text) for name, text in texts.items()] == [True, True]
+        assert dict(collection.notes()) == texts
+        assert collection.leave_note("nudge_vdb/b", "changed")
+        assert collection.leave_note("nudge_vdb/a?b=c", "")
+        assert dict(collection.notes()) == {"nudge_vdb/b": "changed"}
+        assert collection.leave_note("nudge_vdb/never", "")
+        after = fixture.read()
+        assert {text: row.payload for text, row in after.items()} == {text: row.payload for text, row in before.items()}
+        assert agree(vectors_of(after, list(before)), vectors_of(before, list(before)), 0.0).all()
+
+    def test_a_diagnosis_is_in_sentences_and_changes_nothing(self, fixture: Fixture) -> None:
+        before = fixture.read().keys()
+        remarks = fixture.collection.diagnose()
+        assert {"reading", "writing"} <= {remark.topic for remark in remarks}
+        assert all(remark.topic and remark.text and remark.weight in Weight for remark in remarks)
+        assert not [remark for remark in remarks if remark.weight is Weight.OBSTACLE]
+        assert fixture.read().keys() == before
+
+    def test_a_row_without_the_vector_is_absent_and_is_given_none(self, fixture: Fixture) -> None:
+        collection = fixture.collection
+        if Ability.GAPS not in collection.traits.abilities:
+            pytest.skip("every row of such a collection has the vector")
+        text = str(self.more_ids[0])
+        added = example_rows(self.more_ids, self.width, seed=1)
+        fixture.insert(replace(added, vectors=np.full_like(added.vectors, np.nan)))
+        assert fixture.read()[text].vector is None
+        assert text not in {collection.text_of(key) for key in scan_all(collection, 1000)[0]}
+        (key,) = collection.locate([text])
+        assert key is not None
+        assert not fetch(collection, [key])[1].any()
+        some = turned(added.vectors[:1])
+        assert write(collection, [key], some, some) == [Outcome.MISSING]
+        assert fixture.read()[text].vector is None
 
     def test_closing_twice_is_fine(self, fixture: Fixture) -> None:
         fixture.collection.close()

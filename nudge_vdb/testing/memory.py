@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from nudge_vdb.contract import Mask, Metric, Outcome, Page, RowKey, Rows, StoredRow, Traits, Vectors, agree
+from nudge_vdb.contract import (
+    Ability,
+    Mask,
+    Metric,
+    Outcome,
+    Page,
+    Remark,
+    RowKey,
+    Rows,
+    StoredRow,
+    Traits,
+    Vectors,
+    agree,
+)
 from nudge_vdb.errors import Refused
 
 
@@ -19,13 +32,24 @@ class MemoryCollection:
     width: int = 8
     name: str = "memory"
     rows: dict[str, StoredRow] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    """The notes."""
 
     @property
     def traits(self) -> Traits:
         """Bit for bit, except that a cosine collection rescales."""
         rescales = self.metric is Metric.COSINE
         tolerance = 1e-6 if rescales else 0.0
-        return Traits(f"memory:{self.name}", "memory", self.width, self.metric, rescales, tolerance)
+        return Traits(
+            f"memory:{self.name}",
+            "",
+            "memory",
+            self.width,
+            self.metric,
+            rescales,
+            tolerance,
+            abilities=frozenset(Ability),
+        )
 
     def scan(self, cursor: str | None, limit: int) -> Page:
         """Return the rows whose id comes after *cursor*."""
@@ -88,6 +112,21 @@ class MemoryCollection:
         """Return the number of rows."""
         return len(self.rows)
 
+    def notes(self) -> Mapping[str, str]:
+        """Return the notes."""
+        return dict(self.kept)
+
+    def leave_note(self, name: str, text: str) -> bool:
+        """Keep or drop a note."""
+        self.kept |= {name: text}
+        if not text:
+            del self.kept[name]
+        return True
+
+    def diagnose(self) -> list[Remark]:
+        """Say what there is to say."""
+        return [Remark("reading", "from memory"), Remark("writing", "row by row")]
+
     def close(self) -> None:
         """Do nothing: the rows live as long as the object."""
 
@@ -113,7 +152,8 @@ class MemoryFixture:
         """Add or replace rows."""
         for place, (name, vector, payload) in enumerate(zip(rows.ids, rows.vectors, rows.payloads, strict=True)):
             others = {} if rows.others is None else {"other": rows.others[place].tolist()}
-            self.collection.rows[str(name)] = StoredRow(self.collection.stored(vector), payload, others)
+            held = None if np.isnan(vector).all() else self.collection.stored(vector)
+            self.collection.rows[str(name)] = StoredRow(held, payload, others)
 
     def re_embed(self, ids: Sequence[int] | Sequence[str], vectors: Vectors) -> None:
         """Replace vectors."""
