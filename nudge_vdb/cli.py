@@ -21,6 +21,7 @@ import nudge_vdb
 from nudge_vdb import render
 from nudge_vdb.backends import installed
 from nudge_vdb.contract import Collection
+from nudge_vdb.doctor import DEFAULT_ROWS
 from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, NotProven, NudgeError
 from nudge_vdb.formats import load
 from nudge_vdb.judgements import Judgements
@@ -192,6 +193,18 @@ def rollback(
 
 
 @app.command()
+def resume(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
+    """Finish what was interrupted, forth or back."""
+    with opened(address) as collection:
+        applied = nudge_vdb.resume(collection, state=state, phases=ShownPhases())
+        if applied is None:
+            show(nudge_vdb.status(collection, state=state), as_json, render.status)
+            return
+    show(applied.report, as_json, render.move)
+    raise typer.Exit(_exit_status(applied))
+
+
+@app.command()
 def status(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
     """Say which version is live, and what to do next."""
     with opened(address) as collection:
@@ -207,10 +220,74 @@ def history(address: Address, state: StateFolder = None, as_json: Json = False) 
 
 
 @app.command()
-def verify(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
+def diff(
+    address: Address,
+    one: Annotated[int, typer.Argument(help="A version; 0 is the base.")],
+    other: Annotated[int, typer.Argument(help="Another version.")],
+    limit: Annotated[int, typer.Option(help="Show at most so many rows, the farthest first; 0 is all.")] = 20,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """List the rows that two versions have in different places, and how far apart."""
+    with opened(address) as collection:
+        found = nudge_vdb.diff(collection, one, other, state=state)
+    shown = found.rows[:limit] if limit > 0 else found.rows
+    report = {"one": one, "other": other, "moved": len(found.rows), "distance": found.quantiles()}
+    show({**report, "rows": shown, "rebased": found.rebased}, as_json, render.diff)
+
+
+@app.command()
+def prune(
+    address: Address,
+    keep: Annotated[int, typer.Option(help="How many of the newest versions stay, besides the live one.")],
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Drop old versions; one that holds the base of a live row stays."""
+    with opened(address) as collection:
+        pruned = nudge_vdb.prune(collection, keep=keep, state=state, phases=ShownPhases())
+    show(asdict(pruned), as_json, render.pruned)
+
+
+@app.command()
+def adopt(
+    address: Address,
+    as_base: Annotated[
+        bool, typer.Option("--as-base", help="The state is lost: take the vectors as they are now for the base.")
+    ] = False,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Bind the state in a folder to a collection that was moved or is reached by another name."""
+    with opened(address) as collection:
+        said = nudge_vdb.adopt(collection, state=state, as_base=as_base)
+    show({"message": said}, as_json, render.message)
+
+
+@app.command()
+def doctor(
+    address: Address,
+    rows: Annotated[int, typer.Option(help="Look at so many rows.")] = DEFAULT_ROWS,
+    state: StateFolder = None,  # noqa: ARG001 - every verb takes it
+    as_json: Json = False,
+) -> None:
+    """Say what there is to know of a collection before it is tuned; read only."""
+    with opened(address) as collection:
+        found = nudge_vdb.diagnose(collection, rows=rows, phases=ShownPhases())
+    show(found, as_json, render.diagnosis)
+    raise typer.Exit(DONE if found["fit"] else BadInput.exit_status)
+
+
+@app.command()
+def verify(
+    address: Address,
+    deep: Annotated[bool, typer.Option("--deep", help="Compare every file of the state with its digest too.")] = False,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
     """Compare the database with the state: which rows hold what they should?"""
     with opened(address) as collection:
-        findings = nudge_vdb.verify(collection, state=state, phases=ShownPhases())
+        findings = nudge_vdb.verify(collection, state=state, deep=deep, phases=ShownPhases())
     show(asdict(findings), as_json, render.findings)
     raise typer.Exit(DONE if findings.clean else ROWS_SKIPPED)
 

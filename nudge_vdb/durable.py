@@ -1,4 +1,4 @@
-"""Files that are either there and whole, or not there: the one place that knows about fsync and rename."""
+"""Files that are either there and whole, or not there: the one place that knows about fsync, rename and digests."""
 
 from __future__ import annotations
 
@@ -50,6 +50,24 @@ def read_json(path: Path) -> dict[str, Any]:
         raise StateDamaged(f"{path} cannot be read: {exc}; restore it from a backup of the state") from exc
     if not isinstance(content, dict):
         raise StateDamaged(f"{path} does not hold a JSON object; restore it from a backup of the state")
+    return content
+
+
+def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *facts* with a digest of themselves."""
+    return {**facts, "digest": hashlib.sha256(json_bytes(facts)).hexdigest()}
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return the facts in *path*, their digest included.
+
+    Raises:
+        StateDamaged: it is missing, or no byte for byte what :func:`sealed` facts look like.
+    """
+    content = read_json(path)
+    facts = {name: value for name, value in content.items() if name != "digest"}
+    if path.read_bytes() != json_bytes(sealed(facts)):
+        raise StateDamaged(f"{path} is not what was written; restore it from a backup of the state")
     return content
 
 

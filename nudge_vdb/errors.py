@@ -71,6 +71,12 @@ class NotProven(NudgeError):
     exit_status = 3
 
 
+class Stopped(NudgeError):
+    """The run was asked to stop, and did so between two batches."""
+
+    exit_status = 130
+
+
 class Locked(NudgeError):
     """Another run holds the state of this collection."""
 

@@ -1,30 +1,47 @@
-"""What was done to the database, one line an event, never rewritten."""
+"""What was done to the database and to the versions, one line an event, never rewritten."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nudge_vdb.durable import append_line
+from nudge_vdb.durable import append_line, read_sealed, sealed, write_json
 from nudge_vdb.errors import StateDamaged
 
 Event = dict[str, Any]
 
 
 class Journal:
-    """An append-only file of events.
+    """An append-only file of events, and beside it how much of it there must be.
 
-    A line is the CRC-32 of the rest in 8 hexadecimal digits, a space, and a JSON object. ``begin`` (to, from) opens
-    a move of the collection from one version to another, ``batch`` (counts and skipped rows) says what the
-    database has acknowledged, ``end`` (to) closes it.
+    A line is the CRC-32 of the rest in 8 hexadecimal digits, a space, and a JSON object. ``version`` (number, digest)
+    says that a version is kept, ``prune`` (number) that it no longer is; ``begin`` (to, from, rows) opens a move of
+    the collection from one version to another, ``batch`` (rows, written, skipped) says what the database has
+    acknowledged, ``end`` (to, from) closes it.
+
+    The head holds the size of the file and a digest of it, so that events at its end cannot vanish unnoticed. It is
+    written after the line: a run that died in between leaves a line more than the head tells of.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._events, self._size = _read(path)
+        self.path, self._head = path, path.with_name(path.name + ".head")
+        head = read_sealed(self._head) if self._head.exists() else None
+        content = path.read_bytes() if path.exists() else b""
+        self._events, self._size = _events(path, content)
+        self._digest = hashlib.sha256(content[: self._size])
+        self._headless = head is None
+        if head is not None:
+            _require_all(path, head, content)
+
+    @property
+    def headless(self) -> bool:
+        """Whether nothing tells how much of the journal there must be, as before format 2."""
+        return self._headless
 
     def add(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - facts are JSON
         """Append an event; durable when it returns."""
@@ -33,7 +50,14 @@ class Journal:
         line = b"%08x %s\n" % (zlib.crc32(body), body)
         append_line(self.path, self._size, line)
         self._size += len(line)
+        self._digest.update(line)
         self._events.append(entry)
+        self.seal()
+
+    def seal(self) -> None:
+        """Write down how much of the journal there is."""
+        write_json(self._head, sealed({"size": self._size, "sha256": self._digest.hexdigest()}))
+        self._headless = False
 
     @property
     def live(self) -> int:
@@ -43,21 +67,53 @@ class Journal:
     @property
     def unfinished(self) -> int | None:
         """The version that an interrupted move was to lead to, None where the last one was finished."""
-        last = next((entry for entry in reversed(self._events) if entry["event"] in ("begin", "end")), None)
-        return None if last is None or last["event"] == "end" else int(last["to"])
+        last = self._last_move()
+        return int(last["to"]) if last and last["event"] == "begin" else None
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many rows of the last move are done with, and of how many."""
+        done, total = 0, 0
+        for entry in self._events:
+            if entry["event"] == "begin":
+                done, total = 0, int(entry.get("rows", 0))
+            elif entry["event"] == "batch":
+                done += int(entry.get("rows", 0))
+        return done, total
 
     def begun(self) -> set[int]:
-        """Return the versions that some row may hold: every one that a move has ever headed for."""
-        return {int(entry["to"]) for entry in self._events if entry["event"] == "begin"} - {0}
+        """Return the versions that some row may hold: every one that a move has ever headed for and that is kept."""
+        return {int(entry["to"]) for entry in self._events if entry["event"] == "begin"} - {0} - self.pruned()
+
+    def newest(self) -> int:
+        """Return the highest number that was ever given to a version."""
+        named = ("number", "to")
+        return max([0, *(int(entry[name]) for entry in self._events for name in named if name in entry)])
 
     def finished(self) -> list[tuple[int, int]]:
         """Return the finished moves in order as (from, to)."""
         return [(int(entry["from"]), int(entry["to"])) for entry in self._events if entry["event"] == "end"]
 
+    def kept(self) -> Mapping[int, str]:
+        """Return the digests of the manifests of the versions that must be there, by number."""
+        kept = {int(entry["number"]): str(entry["digest"]) for entry in self._events if entry["event"] == "version"}
+        return {number: digest for number, digest in kept.items() if number not in self.pruned()}
 
-def _read(path: Path) -> tuple[list[Event], int]:
-    """Return the events in *path* and the number of bytes they take; a torn last line is not one."""
-    content = path.read_bytes() if path.exists() else b""
+    def pruned(self) -> set[int]:
+        """Return the numbers of the versions that were dropped."""
+        return {int(entry["number"]) for entry in self._events if entry["event"] == "prune"}
+
+    def _last_move(self) -> Event | None:
+        return next((entry for entry in reversed(self._events) if entry["event"] in ("begin", "end")), None)
+
+
+def _require_all(path: Path, head: Mapping[str, Any], content: bytes) -> None:
+    size = int(head["size"])
+    if hashlib.sha256(content[:size]).hexdigest() != head["sha256"]:
+        raise StateDamaged(f"{path} is not what was written; restore the state from a backup")
+
+
+def _events(path: Path, content: bytes) -> tuple[list[Event], int]:
+    """Return the events in *content* and the number of bytes they take; a torn last line is not one."""
     whole = content.rfind(b"\n") + 1
     lines = content[:whole].split(b"\n")[:-1]
     return [_event(path, number, line) for number, line in enumerate(lines, start=1)], whole

@@ -19,9 +19,12 @@ class Lineage:
     version's; the newest version that knows it decides. Any other vector is its owner's: a new base.
     """
 
-    def __init__(self, state: State, towards: int = 0) -> None:
-        """Take in every version that some row may hold, and the one that the collection is to be moved to."""
-        begun = {*state.journal.begun(), towards}
+    def __init__(self, state: State, towards: int = 0, without: int = 0) -> None:
+        """Take in every version that some row may hold, and the one that the collection is to be moved to.
+
+        *without* is a version to leave out, as if it were not there.
+        """
+        begun = {*state.journal.begun(), towards} - {without}
         self._tolerance = state.traits.tolerance
         self._versions = {version.number: version.content for version in state.versions() if version.number in begun}
         lost = sorted(begun - {0} - set(self._versions))

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from nudge_vdb.phases import Phases, Step
 from nudge_vdb.report import Report
 
 STATES = {"applied": "live", "applying": "not written whole; repeat the command"}
+MARKS = {"fine": "✓", "warning": "!", "obstacle": "✗"}
 SHOWN_IDS = 5
 """How many row ids of a kind are named; --json names all."""
 
@@ -140,6 +142,51 @@ def findings(report: Report, console: Console) -> None:
     for name, note in notes.items():
         if report[name]:
             _say(console, f"• {note}: {_rows(report[name])}")
+
+
+def diff(report: Report, console: Console) -> None:
+    """Show the rows that are at different places."""
+    _say(console, f"{report['moved']:,} rows are elsewhere in version {report['other']} than in {report['one']}")
+    if report["rows"]:
+        far = report["distance"]
+        _say(console, f"by {far['least']:.4f} to {far['greatest']:.4f}, {far['median']:.4f} in the middle")
+        table = Table("row", "distance")
+        for text, distance in report["rows"]:
+            table.add_row(Text(text), f"{distance:.4f}")
+        console.print(table)
+    if report["rebased"]:
+        _say(console, f"• embedded again by their owner in between: {_rows(report['rebased'])}")
+
+
+def pruned(report: Report, console: Console) -> None:
+    """Show what became of the versions."""
+    _say(console, f"dropped: {_numbers(report['dropped'])}; kept: {_numbers(report['kept'])}")
+    for number, rows in report["needed"].items():
+        _say(console, f"• version {number} stays: only it knows the base of {rows:,} live rows")
+
+
+def _numbers(versions: list[int]) -> str:
+    return ", ".join(map(str, versions)) or "none"
+
+
+def message(report: Report, console: Console) -> None:
+    """Show a sentence."""
+    _say(console, report["message"])
+
+
+def diagnosis(report: Report, console: Console) -> None:
+    """Show what there is to know."""
+    _say(console, f"{report['collection']} ({report['engine']})")
+    sample = report["sample"]
+    looked = "all of them" if sample["whole"] else f"the first {sample['rows']:,}"
+    _say(
+        console,
+        f"{report['width']} components, compared by {report['metric']}; about {report['count']:,} rows, "
+        f"of which {looked} were looked at",
+    )
+    for remark in report["remarks"]:
+        _say(console, f"{MARKS[remark['weight']]} {remark['topic']}: {remark['text']}")
+    _say(console, "It can be tuned." if report["fit"] else "It cannot be tuned as it is: see ✗ above.")
 
 
 def evaluation(report: Report, console: Console) -> None:

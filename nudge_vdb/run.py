@@ -11,6 +11,7 @@ from nudge_vdb.contract import Collection, agree
 from nudge_vdb.errors import BadOption, NotProven, StateConflict, UnfitCollection
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.notes import require_own, withdraw
 from nudge_vdb.options import Choices, Options
 from nudge_vdb.pages import forget, page_out
 from nudge_vdb.phases import Phases
@@ -95,6 +96,7 @@ def plan(
     refuse_other_widths(collection.traits, {"judgements": judgements, **apart})
     home = open_state(collection, state)
     with home.locked():
+        require_own(Patient(collection), home)
         proposal = _compute(Patient(collection), home, judgements, apart, options, phases)
         with phases("snapshot"):
             version = _kept(home, proposal, judgements, collection)
@@ -130,6 +132,7 @@ def apply(plan: Plan, *, force: bool = False) -> Applied:
     """
     home, number = plan.state, plan.version.number
     with home.locked():
+        require_own(Patient(plan.collection), home)
         _refuse_unproven(plan, force=force)
         _refuse_orphan(plan)
         return _move(plan.collection, home, number, plan.report, plan.phases)
@@ -144,13 +147,32 @@ def rollback(collection: Collection, *, to: int, state: Folder = None, phases: P
     """
     home = known_state(collection, state)
     with home.locked():
-        report: Report = {"version": to, "collection": home.traits.identity}
-        if to != 0:
-            version = home.version(to)
-            if to not in home.journal.begun():
-                raise StateConflict(f"version {to} was never applied; 'nudge-vdb apply ADDRESS {to}' would do that")
-            report = plan_report(version.manifest, "applied", {})
-        return _move(collection, home, to, report, phases or Phases())
+        require_own(Patient(collection), home)
+        return _move(collection, home, to, _known(home, to), phases or Phases())
+
+
+def resume(collection: Collection, *, state: Folder = None, phases: Phases | None = None) -> Applied | None:
+    """Finish the move that was interrupted, forth or back; return None where none was."""
+    home = known_state(collection, state)
+    with home.locked():
+        require_own(Patient(collection), home)
+        to = home.journal.unfinished
+        return None if to is None else _move(collection, home, to, _known(home, to), phases or Phases())
+
+
+def _known(home: State, to: int) -> Report:
+    """Return what is known of version *to*, which some row may hold already.
+
+    Raises:
+        BadOption: there is no such version.
+        StateConflict: it was never applied.
+    """
+    if to == 0:
+        return {"version": to, "collection": home.traits.identity}
+    version = home.version(to)
+    if to not in home.journal.begun():
+        raise StateConflict(f"version {to} was never applied; 'nudge-vdb apply ADDRESS {to}' would do that")
+    return plan_report(version.manifest, "applied", {})
 
 
 def _compute(
@@ -233,6 +255,8 @@ def _move(collection: Collection, home: State, number: int, report: Report, phas
         findings = verify_live(number, patient, lineage, step)
     if findings.astray:
         tally.skipped["unverified"] = findings.astray
+    elif number == 0 and not tally.skipped:
+        withdraw(patient, home)
     status = "applied" if home.journal.unfinished is None else "applying"
     told = {**report, "status": status, **move_report(tally, findings), "seconds": dict(phases.seconds)}
     return Applied(told, tally.written, told["missing"], told["changed"], tally.skipped)

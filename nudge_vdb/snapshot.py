@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,10 +15,11 @@ from numpy.typing import NDArray
 from nudge_vdb.contract import Vectors
 from nudge_vdb.durable import (
     file_digest,
-    json_bytes,
     make_folder,
     read_array,
     read_json,
+    read_sealed,
+    sealed,
     sync_folder,
     write_array,
     write_json,
@@ -27,7 +27,8 @@ from nudge_vdb.durable import (
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
 
-FORMAT = 1
+FORMAT = 2
+KNOWN_FORMATS = (1, 2)
 ARRAYS = ("key_offsets", "key_bytes", "base", "tuned", "seen")
 
 
@@ -101,23 +102,23 @@ def _write_files(folder: Path, number: int, content: Content, facts: Mapping[str
     return manifest
 
 
-def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *facts* with a digest of themselves."""
-    return {**facts, "digest": hashlib.sha256(json_bytes(facts)).hexdigest()}
-
-
 def open_version(folder: Path) -> Version:
     """Return the version in *folder*.
 
     Raises:
         StateDamaged: its manifest cannot be read, or is of a newer format.
     """
-    manifest = read_json(folder / "manifest.json")
-    if manifest.get("format") != FORMAT:
-        raise StateDamaged(
-            f"{folder} has format {manifest.get('format')!r} and this nudge-vdb reads {FORMAT}; update nudge-vdb"
-        )
-    facts = {name: value for name, value in manifest.items() if name != "digest"}
-    if (folder / "manifest.json").read_bytes() != json_bytes(sealed(facts)):
-        raise StateDamaged(f"{folder / 'manifest.json'} is not what was written; restore it from a backup of the state")
+    require_known_format(folder, read_json(folder / "manifest.json"))
+    manifest = read_sealed(folder / "manifest.json")
     return Version(int(manifest["version"]), folder, manifest)
+
+
+def require_known_format(path: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse what a newer nudge-vdb has written.
+
+    Raises:
+        StateDamaged: the format is none that is read here.
+    """
+    if facts.get("format") not in KNOWN_FORMATS:
+        known = " and ".join(map(str, KNOWN_FORMATS))
+        raise StateDamaged(f"{path} has format {facts.get('format')!r} and this nudge-vdb reads {known}; update it")

@@ -15,6 +15,7 @@ from nudge_vdb.report import Report, plan_report
 from nudge_vdb.retry import Patient
 from nudge_vdb.state import State
 from nudge_vdb.verify import Findings, verify_live
+from nudge_vdb.writeback import way_on
 
 Folder = str | Path | None
 
@@ -40,9 +41,20 @@ def known_state(collection: Collection, folder: Folder = None) -> State:
     return home
 
 
-def verify(collection: Collection, *, state: Folder = None, phases: Phases | None = None) -> Findings:
-    """Compare every row that was ever moved with what the live version says of it; writes nothing."""
+def verify(
+    collection: Collection, *, state: Folder = None, deep: bool = False, phases: Phases | None = None
+) -> Findings:
+    """Compare every row that was ever moved with what the live version says of it; writes nothing.
+
+    *deep* first compares every file of the state with its digest, those of versions that no row holds included.
+
+    Raises:
+        StateDamaged: a file of the state is missing or is not what was written.
+    """
     home, phases = known_state(collection, state), phases or Phases()
+    if deep:
+        with phases("check"):
+            home.check()
     lineage = Lineage(home)
     with phases("verify", len(lineage.keys())) as step:
         return verify_live(home.journal.live, Patient(collection), lineage, step)
@@ -81,11 +93,8 @@ def _situation(home: State, live: int, unfinished: int | None, waiting: list[int
     if not home.exists():
         return f"{home.root} holds no state of this collection: it was never tuned, or its state is in another folder"
     if unfinished is not None:
-        finish = f"apply ADDRESS {unfinished}" if unfinished > live else f"rollback ADDRESS --to {unfinished}"
-        return (
-            f"a write towards version {unfinished} was interrupted; finish it with 'nudge-vdb {finish}', "
-            f"or undo it with 'nudge-vdb rollback ADDRESS --to {live}'"
-        )
+        done, total = home.journal.progress()
+        return f"a move to version {unfinished} was interrupted with {done:,} of {total:,} rows done; {way_on(live)}"
     held = f"version {live} is live" if live else "the collection is at its base"
     if not waiting:
         return held

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
-import os
 import re
-import socket
-import time
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
+from uuid import uuid4
 
 from nudge_vdb.contract import Traits
-from nudge_vdb.durable import make_folder, read_json, write_bytes, write_json
+from nudge_vdb.durable import make_folder, read_json, read_sealed, sealed, write_bytes, write_json
 from nudge_vdb.errors import BadOption, Locked, StateConflict, StateDamaged
+from nudge_vdb.hold import Hold
 from nudge_vdb.journal import Journal
-from nudge_vdb.snapshot import FORMAT, Content, Version, open_version, write_version
+from nudge_vdb.snapshot import FORMAT, Content, Version, open_version, require_known_format, write_version
 
 UNWRITABLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """What the system says of a place that takes no more; numpy says it without a number."""
@@ -32,8 +29,9 @@ class State:
 
     def __init__(self, root: Path, traits: Traits) -> None:
         self.traits, self.root = traits, root.expanduser().absolute()
-        self.folder = self.root / _folder_name(traits.identity)
+        self.folder = self.root / folder_name(traits.identity)
         self._opened: dict[Path, Version] = {}
+        self._hold: Hold | None = None
         if self.root.exists() and not self.root.is_dir():
             raise BadOption(f"{self.root} is no folder; name one with --state")
         if self.exists():
@@ -42,6 +40,11 @@ class State:
     def exists(self) -> bool:
         """Tell whether anything is remembered of this collection here."""
         return (self.folder / "collection.json").exists()
+
+    @property
+    def id(self) -> str:
+        """What tells this state from every other, wherever its folder is moved; "" before there is one."""
+        return str(read_facts(self.folder).get("id", "")) if self.exists() else ""
 
     @property
     def pages(self) -> Path:
@@ -53,40 +56,65 @@ class State:
         """What was done to the database.
 
         Raises:
-            StateDamaged: it is gone, or a line of it is not what was written.
+            StateDamaged: it is gone, or is not what was written.
         """
-        path = self.folder / "journal"
-        if self.exists() and not path.exists():
-            raise StateDamaged(f"{path} is missing, so nobody knows what is live; restore the state from a backup")
+        path, head = self.folder / "journal", self.folder / "journal.head"
+        wanted = [path] if not self.exists() or read_facts(self.folder)["format"] == 1 else [path, head]
+        lost = [each for each in wanted if self.exists() and not each.exists()]
+        if lost:
+            raise StateDamaged(f"{lost[0]} is missing, so nobody knows what is live; restore the state from a backup")
         return Journal(path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the state alone; the kernel lets go of it when the process dies.
+        """Hold the state alone.
 
         Raises:
             Locked: somebody else holds it; the message names them.
             BadOption: the folder cannot be written.
         """
-        lock = FileLock(self.folder / "lock", timeout=0)
+        hold = Hold(self.folder)
         try:
-            self._make(lock)
-            self.__dict__.pop("journal", None)
+            self._make(hold)
             yield
         except OSError as exc:
             if exc.errno not in UNWRITABLE:
                 raise
             raise self._unwritable(exc) from exc
         finally:
-            lock.release()
+            self._hold = None
+            hold.release()
+
+    def require_hold(self) -> None:
+        """Return if this run still holds the state alone, as it must before it writes to the database.
+
+        Raises:
+            Locked: another run has taken over.
+        """
+        try:
+            if self._hold is not None:
+                self._hold.check()
+        except Locked as exc:
+            raise Locked(f"{exc} {self.traits.identity}; this run has stopped before its next write") from exc
 
     def versions(self) -> list[Version]:
-        """Return the versions, oldest first; one without a manifest was never finished and is none."""
-        folders = sorted(path.parent for path in self.folder.glob("versions/*/manifest.json"))
-        for folder in folders:
-            if folder not in self._opened:  # a version never changes, and checking its files takes a while
-                self._opened[folder] = open_version(folder)
-        return [self._opened[folder] for folder in folders]
+        """Return the versions, oldest first; one without a manifest was never finished and is none.
+
+        Raises:
+            StateDamaged: one that the journal knows is gone, or is another.
+        """
+        folders = {int(path.parent.name): path.parent for path in self.folder.glob("versions/*/manifest.json")}
+        for number in sorted(folders.keys() - self.journal.pruned()):
+            if folders[number] not in self._opened:  # a version never changes, and checking its files takes a while
+                self._opened[folders[number]] = open_version(folders[number])
+        found = {number: self._opened[folders[number]] for number in sorted(folders) if folders[number] in self._opened}
+        for number, digest in self.journal.kept().items():
+            if number not in found or found[number].manifest["digest"] != digest:
+                raise StateDamaged(
+                    f"{self._place(number) / 'manifest.json'} is missing or of another version; "
+                    "restore it from a backup of the state"
+                )
+        return list(found.values())
 
     def version(self, number: int) -> Version:
         """Return version *number*.
@@ -97,13 +125,33 @@ class State:
         found = {version.number: version for version in self.versions()}
         if number not in found:
             known = ", ".join(map(str, found)) or "none"
-            raise BadOption(f"{self.traits.identity} has no version {number}; there are: {known}")
+            dropped = " (it was dropped by 'nudge-vdb prune')" if number in self.journal.pruned() else ""
+            raise BadOption(f"{self.traits.identity} has no version {number}{dropped}; there are: {known}")
         return found[number]
 
     def add_version(self, content: Content, facts: Mapping[str, Any]) -> Version:
         """Keep *content* as a new version, durably."""
-        number = 1 + max([0, *(version.number for version in self.versions()), *self.journal.begun()])
-        return write_version(self.folder / "versions" / f"{number:06}", number, content, facts)
+        number = 1 + max([self.journal.newest(), *(version.number for version in self.versions())])
+        version = write_version(self._place(number), number, content, facts)
+        self.journal.add("version", number=number, digest=version.manifest["digest"])
+        return version
+
+    def drop(self, number: int) -> None:
+        """Keep version *number* no longer; whoever calls this has made sure that no row needs it."""
+        self.journal.add("prune", number=number)
+        self._opened.pop(self._place(number), None)
+        shutil.rmtree(self._place(number), ignore_errors=True)
+
+    def check(self) -> int:
+        """Compare every file with its digest; return how many versions there are.
+
+        Raises:
+            StateDamaged: a file is missing or is not what was written.
+        """
+        versions = self.versions()
+        for version in versions:
+            version.check()
+        return len(versions)
 
     def status_of(self, version: Version) -> str:
         """Return prepared, unproven, applying, applied or rolled-back."""
@@ -120,17 +168,25 @@ class State:
         since = reached[len(reached) - reached[::-1].index(number) :]
         return "rolled-back" if min(since) < number else "applied"
 
-    def _make(self, lock: FileLock) -> None:
-        """Take *lock*, in a folder that is made if it is not there, and sign for it."""
+    def _place(self, number: int) -> Path:
+        return self.folder / "versions" / f"{number:06}"
+
+    def _make(self, hold: Hold) -> None:
+        """Take *hold* of the folder, which is made if it is not there, and bring it to the format of today."""
         try:
             make_folder(self.folder)
-            lock.acquire()
-            write_json(self.folder / "holder.json", _myself())
-            if not self.exists():
+            hold.take()
+            self.__dict__.pop("journal", None)  # somebody may have added to it meanwhile
+            self._hold = hold
+            if not (self.folder / "journal").exists() and not self.exists():
                 write_bytes(self.folder / "journal", b"")
-                write_json(self.folder / "collection.json", self._facts())
-        except Timeout as exc:
-            raise Locked(f"{self._holder()} is working on {self.traits.identity}; wait until it is done") from exc
+            if not self.exists() or read_facts(self.folder)["format"] < FORMAT:
+                Journal(self.folder / "journal").seal()
+                write_json(self.folder / "collection.json", sealed(self._facts()))
+            for number in self.journal.pruned():  # where a run died that was dropping it
+                shutil.rmtree(self._place(number), ignore_errors=True)
+        except Locked as exc:
+            raise Locked(f"{exc} is working on {self.traits.identity}; wait until it is done") from exc
         except OSError as exc:
             raise self._unwritable(exc) from exc
 
@@ -141,36 +197,43 @@ class State:
         )
 
     def _facts(self) -> dict[str, Any]:
-        traits = self.traits
-        return {"format": FORMAT, "identity": traits.identity, "width": traits.width, "metric": traits.metric.value}
+        return {"format": FORMAT, "id": uuid4().hex, **facts_of(self.traits)}
 
     def _refuse_another_collection(self) -> None:
-        known = read_json(self.folder / "collection.json")
-        if known.get("format") != FORMAT:
-            raise StateDamaged(
-                f"{self.folder} has format {known.get('format')!r} and this nudge-vdb reads {FORMAT}; update nudge-vdb"
-            )
-        for name, value in self._facts().items():
-            if known.get(name) != value:
+        known = read_facts(self.folder)
+        for name, value in facts_of(self.traits).items():
+            if name in known and known[name] != value:
                 raise StateConflict(
                     f"{self.traits.identity} has {name} {value!r}, but the state in {self.folder} was made with "
-                    f"{known.get(name)!r}; if the collection was rebuilt, name a new state folder with --state"
+                    f"{known[name]!r}; if the collection was rebuilt, name a new state folder with --state"
                 )
 
-    def _holder(self) -> str:
-        try:
-            holder = json.loads((self.folder / "holder.json").read_bytes())
-            since = time.strftime("%H:%M:%S", time.localtime(holder["since"]))
-            return f"process {holder['process']} on {holder['host']} (since {since})"
-        except (OSError, ValueError, KeyError):
-            return "another run"
+
+def facts_of(traits: Traits) -> dict[str, Any]:
+    """Return what a state remembers of its collection."""
+    return {
+        "identity": traits.identity,
+        "collection": traits.collection,
+        "vector": traits.vector,
+        "scope": dict(traits.scope),
+        "width": traits.width,
+        "metric": traits.metric.value,
+    }
 
 
-def _folder_name(identity: str) -> str:
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what the state in *folder* remembers of its collection.
+
+    Raises:
+        StateDamaged: it cannot be read, or was written by a newer nudge-vdb.
+    """
+    path = folder / "collection.json"
+    facts = read_json(path)
+    require_known_format(folder, facts)
+    return facts if facts["format"] == 1 else read_sealed(path)
+
+
+def folder_name(identity: str) -> str:
     """Return a folder name that people recognise and that no two identities share."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", identity).strip("-")[-60:]
     return f"{readable}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-
-
-def _myself() -> dict[str, Any]:
-    return {"process": os.getpid(), "host": socket.gethostname(), "since": round(time.time())}

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nudge_vdb.contract import Collection, Mask, Outcome, RowKey, Vectors, agree
+from nudge_vdb.errors import Stopped
+from nudge_vdb.interruption import held_back
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.notes import sign
 from nudge_vdb.state import State
 
 BATCH_BYTES = 4 << 20
@@ -52,19 +55,33 @@ def move_to(
     Rows are read just before they are written: one that is already there is not sent, one whose vector is its
     owner's or that is gone is left alone and reported. Repeating an interrupted move is therefore harmless. While rows
     are left of which nobody knows what they hold, the move stays unfinished.
+
+    Raises:
+        Stopped: by Ctrl-C, between two batches.
+        Locked: another run has taken over; nothing was written since.
     """
-    start = state.journal.live
-    state.journal.add("begin", **{"to": number, "from": start})
+    start, keys = state.journal.live, lineage.keys()
+    state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys)})
+    sign(collection, state)
     tally, done = Tally(), 0
-    for keys in batches(lineage.keys(), state.traits.width):
-        batch = _move(collection, lineage, keys, (start, number))
-        state.journal.add("batch", written=batch.written, skipped=batch.skipped)
-        tally.add(batch)
-        done += len(keys)
-        progress(done)
+    with held_back() as asked_to_stop:
+        for part in batches(keys, state.traits.width):
+            if asked_to_stop():
+                raise Stopped(f"stopped with {done:,} of {len(keys):,} rows done; {way_on(start)}")
+            state.require_hold()
+            batch = _move(collection, lineage, part, (start, number))
+            state.journal.add("batch", rows=len(part), written=batch.written, skipped=batch.skipped)
+            tally.add(batch)
+            done += len(part)
+            progress(done)
     if Outcome.UNKNOWN.value not in tally.skipped:
         state.journal.add("end", **{"to": number, "from": start})
     return tally
+
+
+def way_on(start: int) -> str:
+    """Return what can be done about an interrupted move from version *start*, in words."""
+    return f"go on with 'nudge-vdb resume ADDRESS', or undo it with 'nudge-vdb rollback ADDRESS --to {start}'"
 
 
 def batches(keys: KeyTable, width: int) -> Iterator[list[RowKey]]:

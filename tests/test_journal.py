@@ -17,10 +17,23 @@ MOVES = [
 @pytest.fixture
 def path(tmp_path):
     """A journal of MOVES, the last move unfinished."""
-    journal = Journal(tmp_path / "journal")
-    for event, facts in MOVES:
+    return written(tmp_path / "journal")
+
+
+def written(path):
+    """Write MOVES; the run died between the last line and the head, which knows all but that line."""
+    journal = Journal(path)
+    for event, facts in MOVES[:-1]:
         journal.add(event, **facts)
-    return tmp_path / "journal"
+    head = head_of(path).read_bytes()
+    event, facts = MOVES[-1]
+    journal.add(event, **facts)
+    head_of(path).write_bytes(head)
+    return path
+
+
+def head_of(path):
+    return path.with_name(f"{path.name}.head")
 
 
 def told(journal):
@@ -59,13 +72,43 @@ def test_an_event_is_there_as_soon_as_it_was_added(path):
 
 
 def test_a_last_line_torn_anywhere_is_dropped_and_the_next_event_can_be_added(path, tmp_path):
-    content = path.read_bytes()
-    start = content[:-1].rfind(b"\n") + 1
-    for length in range(start, len(content)):
-        torn = tmp_path / f"torn at {length}"
-        torn.write_bytes(content[:length])
+    for left in range(len(path.read_bytes().splitlines()[-1])):
+        torn = written(tmp_path / f"torn at {left}")
+        content = torn.read_bytes()
+        torn.write_bytes(content[: content[:-1].rfind(b"\n") + 1 + left])
         Journal(torn).add("end", **{"to": 2, "from": 1})
         assert told(Journal(torn)) == (2, None, {1, 2}, [(0, 1), (1, 2)])
+
+
+def test_an_end_that_the_head_knows_of_cannot_vanish_unnoticed(path):
+    content = path.read_bytes()
+    Journal(path).seal()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(StateDamaged, match="journal"):
+            Journal(path)
+
+
+def test_no_byte_of_the_head_can_change_unnoticed(path):
+    head = head_of(path)
+    whole = head.read_bytes()
+    for place in range(len(whole)):
+        for changed in (whole[:place], whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]):
+            head.write_bytes(changed)
+            with pytest.raises(StateDamaged, match=r"journal\.head"):
+                Journal(path)
+
+
+def test_the_journal_tells_which_versions_must_be_there(tmp_path):
+    journal = Journal(tmp_path / "journal")
+    journal.add("version", number=1, digest="a")
+    journal.add("version", number=2, digest="b")
+    journal.add("begin", **{"to": 1, "from": 0, "rows": 7})
+    journal.add("batch", rows=4)
+    journal.add("prune", number=1)
+    told_again = Journal(tmp_path / "journal")
+    assert (dict(told_again.kept()), told_again.pruned(), told_again.newest()) == ({2: "b"}, {1}, 2)
+    assert (told_again.begun(), told_again.progress()) == (set(), (4, 7))
 
 
 def test_reading_a_journal_changes_nothing_that_somebody_else_may_be_writing(path):

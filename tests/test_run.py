@@ -286,10 +286,10 @@ def test_an_apply_interrupted_anywhere_can_be_repeated_or_undone(call, number, m
         nudge_vdb.apply(nudge_vdb.prepared(faulty, state=tmp_path))
     told = nudge_vdb.status(world.collection, state=tmp_path)
     assert told["unfinished"] == 1
-    assert "apply ADDRESS 1" in told["message"]
+    assert "resume ADDRESS" in told["message"]
     assert "rollback ADDRESS --to 0" in told["message"]
     if number % 2:
-        nudge_vdb.apply(nudge_vdb.prepared(world.collection, state=tmp_path))
+        nudge_vdb.resume(world.collection, state=tmp_path)
         assert nudge_vdb.verify(world.collection, state=tmp_path).tuned == plan.report["moved"]
     nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
     assert same(before, world.vectors())

@@ -1,6 +1,7 @@
 """The state: versions that are what was written, and one writer at a time."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from nudge_vdb.contract import Metric, Traits
 from nudge_vdb.durable import read_json, write_json
 from nudge_vdb.errors import BadOption, Locked, NudgeError, StateConflict, StateDamaged
+from nudge_vdb.journal import Journal
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.snapshot import Content
 from nudge_vdb.state import State
@@ -95,10 +97,34 @@ def test_a_version_that_is_not_there_lists_those_there_are(state):
 def test_a_version_without_a_manifest_was_never_finished_and_its_number_is_free(state, version):
     unfinished = state.add_version(content(seed=1), FACTS)
     (unfinished.folder / "manifest.json").rename(unfinished.folder / "manifest.json.tmp")
+    forget_last_event(state)
     assert [found.number for found in reopened(state).versions()] == [1]
     kept = content([b"other"], seed=2)
     assert reopened(state).add_version(kept, FACTS).number == 2
     assert bits(reopened(state).version(2).content) == bits(kept)
+
+
+def forget_last_event(state):
+    """Put the journal back to where it was one event ago, as if the run had died before it."""
+    journal = state.folder / "journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    (state.folder / "journal.head").unlink()
+    journal.write_bytes(b"".join(lines[:-1]))
+    Journal(journal).seal()
+
+
+def test_a_version_that_the_journal_knows_and_that_is_gone_is_damage(state, version):
+    (version.folder / "manifest.json").unlink()
+    with pytest.raises(StateDamaged, match=r"000001/manifest\.json is missing"):
+        reopened(state).versions()
+
+
+def test_a_version_put_in_the_place_of_another_is_damage(state, version):
+    other = state.add_version(content(seed=1), FACTS)
+    for file in version.folder.iterdir():
+        shutil.copy(file, other.folder / file.name)
+    with pytest.raises(StateDamaged, match=r"000002/manifest\.json is missing or of another version"):
+        reopened(state).versions()
 
 
 def flipped(path, place):
@@ -151,8 +177,8 @@ def test_no_byte_of_a_manifest_can_change_unnoticed(state, version):
 
 
 def test_a_version_of_a_newer_format_is_refused(state, version):
-    write_json(version.folder / "manifest.json", {**version.manifest, "format": 2})
-    with pytest.raises(StateDamaged, match="has format 2 and this nudge-vdb reads 1; update nudge-vdb"):
+    write_json(version.folder / "manifest.json", {**version.manifest, "format": 3})
+    with pytest.raises(StateDamaged, match="has format 3 and this nudge-vdb reads 1 and 2; update it"):
         reopened(state).versions()
 
 
@@ -160,8 +186,8 @@ def test_a_state_of_a_newer_format_is_refused(state):
     with state.locked():
         pass
     path = state.folder / "collection.json"
-    write_json(path, {**read_json(path), "format": 2})
-    with pytest.raises(NudgeError, match=r"format.* 2\b"):
+    write_json(path, {**read_json(path), "format": 3})
+    with pytest.raises(NudgeError, match=r"format.* 3\b"):
         reopened(state)
 
 

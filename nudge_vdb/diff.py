@@ -1,0 +1,82 @@
+"""What lies between two versions: which rows moved, and how far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nudge_vdb.contract import Collection, RowKey
+from nudge_vdb.keys import KeyTable
+from nudge_vdb.nudge import Floats
+from nudge_vdb.snapshot import Content
+from nudge_vdb.standing import Folder, known_state
+from nudge_vdb.state import State
+from nudge_vdb.writeback import batches
+
+
+@dataclass
+class Difference:
+    """The rows that are not at the same place in two versions."""
+
+    rows: list[tuple[str, float]] = field(default_factory=list)
+    """Id, and Euclidean distance between the two places; the farthest first."""
+    rebased: list[str] = field(default_factory=list)
+    """Ids of rows that their owner embedded again between the two: they start from different bases."""
+
+    def quantiles(self) -> dict[str, float]:
+        """Return the least, the middle and the greatest distance; nothing where no row moved."""
+        if not self.rows:
+            return {}
+        values = np.quantile([distance for _, distance in self.rows], [0, 0.5, 1])
+        return dict(zip(("least", "median", "greatest"), map(float, values), strict=True))
+
+
+def diff(collection: Collection, one: int, other: int, *, state: Folder = None) -> Difference:
+    """Compare versions *one* and *other*, 0 being the base; reads the state only.
+
+    Raises:
+        BadOption: there is no such version.
+    """
+    home = known_state(collection, state)
+    left, right = _content(home, one), _content(home, other)
+    found = Difference()
+    for keys in batches(_both(left, right), home.traits.width):
+        width = home.traits.width
+        places, bases = _placed(left, right, keys, width)
+        others, other_bases = _placed(right, left, keys, width)
+        distances = np.linalg.norm(places - others, axis=1)
+        names = [collection.text_of(key) for key in keys]
+        found.rows += [(name, float(far)) for name, far in zip(names, distances, strict=True) if far > 0]
+        rebased = (bases != other_bases).any(axis=1)
+        found.rebased += [name for name, differs in zip(names, rebased, strict=True) if differs]
+    found.rows.sort(key=lambda row: (-row[1], row[0]))
+    return found
+
+
+def _content(home: State, number: int) -> Content | None:
+    return home.version(number).content if number else None
+
+
+def _both(left: Content | None, right: Content | None) -> KeyTable:
+    return KeyTable.of(sorted({key for content in (left, right) if content for key in content.keys}))
+
+
+def _placed(content: Content | None, other: Content | None, keys: list[RowKey], width: int) -> tuple[Floats, Floats]:
+    """Return where *content* has the rows of *keys*, and their base in it; a row it lacks is at the other's base."""
+    bases = _bases(other, keys, width)
+    places = bases.copy()
+    if content is not None:
+        at = content.keys.find(keys)
+        inside = at >= 0
+        places[inside], bases[inside] = content.tuned[at[inside]], content.base[at[inside]]
+    return places, bases
+
+
+def _bases(content: Content | None, keys: list[RowKey], width: int) -> Floats:
+    """Return the bases of *keys* in *content*, anything for those that it lacks."""
+    bases = np.zeros((len(keys), width))
+    if content is not None:
+        at = content.keys.find(keys)
+        bases[at >= 0] = content.base[at[at >= 0]]
+    return bases

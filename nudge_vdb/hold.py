@@ -1,0 +1,137 @@
+"""A folder held by one run at a time, on this machine and beyond."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from nudge_vdb.durable import write_json
+from nudge_vdb.errors import Locked
+
+BEAT = 5.0
+"""Seconds between two signs of life of a holder."""
+SILENCE = 60.0
+"""Seconds without one after which a holder on another machine is taken for dead."""
+
+
+class Hold:
+    """A folder held by one run at a time.
+
+    The kernel's lock keeps out the runs of this machine and is let go of when the process dies. Beside it stands who
+    holds it, for those whom the kernel's lock does not reach, since the folder may be shared between machines: a
+    holder touches that file every few seconds, and one elsewhere that has been silent for a minute is taken for dead.
+    Should it only have slept, :meth:`check` tells it so before its next write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "holder.json"
+        self._lock = FileLock(folder / "lock", timeout=0, thread_local=False)
+        self._me = {**_myself(), "token": uuid4().hex}
+        self._released = threading.Event()
+
+    def take(self) -> None:
+        """Hold the folder from now on.
+
+        Raises:
+            Locked: somebody else does; the message names them.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout as exc:
+            raise Locked(_named(_holder(self._file))) from exc
+        try:
+            if _alive(self._file):
+                raise Locked(_named(_holder(self._file)))
+            write_json(self._file, self._me)
+        except BaseException:
+            self._lock.release()
+            raise
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def check(self) -> None:
+        """Return if the folder is still held.
+
+        Raises:
+            Locked: somebody else has taken it over.
+        """
+        holder = _holder(self._file)
+        if holder.get("token") != self._me["token"]:
+            raise Locked(f"{_named(holder)} has taken over")
+
+    def release(self) -> None:
+        """Let go of the folder, if it is held."""
+        self._released.set()
+        if self._lock.is_locked:
+            if _holder(self._file).get("token") == self._me["token"]:
+                self._file.unlink(missing_ok=True)
+            self._lock.release()
+
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT):
+            try:
+                os.utime(self._file)
+            except OSError:
+                return
+
+
+def _myself() -> dict[str, Any]:
+    mine = os.getpid()
+    since = round(time.time())
+    return {
+        "process": mine,
+        "started": _start_of(mine),
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "since": since,
+    }
+
+
+def _machine() -> str:
+    """Return what tells this machine, since it was last started, from every other."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _start_of(process: int) -> str:
+    """Return when *process* started, in the kernel's count, "" where it is not running or nobody knows."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _holder(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _alive(file: Path) -> bool:
+    """Tell whether the holder in *file*, who does not have the kernel's lock of this machine, may still be at work."""
+    holder = _holder(file)
+    if not holder:
+        return False
+    if _machine() and holder.get("machine") == _machine():
+        return bool(holder.get("started")) and _start_of(int(holder["process"])) == holder["started"]
+    return time.time() - file.stat().st_mtime < SILENCE
+
+
+def _named(holder: Mapping[str, Any]) -> str:
+    try:
+        since = time.strftime("%H:%M:%S", time.localtime(holder["since"]))
+        return f"process {holder['process']} on {holder['host']} (since {since})"
+    except (KeyError, TypeError):
+        return "another run"

@@ -1,0 +1,177 @@
+"""The note that a state leaves with its collection, so that no other state takes tuned vectors for a base."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nudge_vdb.contract import Ability, Collection, Traits
+from nudge_vdb.errors import NudgeError, StateConflict
+from nudge_vdb.journal import Journal
+from nudge_vdb.state import State, read_facts
+
+log = logging.getLogger(__name__)
+
+PREFIX = "nudge_vdb/"
+SHOWN = 300
+"""Characters of a folder's name that go into a note, which must stay short."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a state says of itself to the others."""
+
+    state: str
+    """The id of the state."""
+    version: int
+    """The newest version that some row may hold."""
+    vector: str
+    scope: Mapping[str, str]
+    host: str
+    folder: str
+
+    @property
+    def origin(self) -> str:
+        """Where the state was when the note was left, in words."""
+        return f"the state {self.state[:8]} (in {self.folder} on {self.host}, version {self.version})"
+
+
+def sign(collection: Collection, state: State) -> None:
+    """Leave a note that vectors of *collection* belong to *state*, before the first of them is written.
+
+    Raises:
+        StateConflict: another state has left one.
+    """
+    found = _own(collection, state.traits)
+    if found is not None:
+        _require_this(found, state)
+    if found != _note_of(state):
+        leave(collection, state)
+
+
+def leave(collection: Collection, state: State) -> None:
+    """Leave the note of *state*, whatever stands there."""
+    kept = collection.leave_note(_name(state.traits), _text(_note_of(state)))
+    if not kept and Ability.NOTES in state.traits.abilities:
+        log.warning(
+            "no note could be left with %s (a key that may change the collection could): a run with another state "
+            "folder would take these vectors for their base",
+            state.traits.identity,
+        )
+
+
+def withdraw(collection: Collection, state: State) -> None:
+    """Take the note back: every row is at its base."""
+    found = _own(collection, state.traits)
+    if found and found.state == state.id:
+        collection.leave_note(_name(state.traits), "")
+
+
+def require_own(collection: Collection, state: State) -> None:
+    """Refuse to go on where live vectors belong to another state, which alone knows their base.
+
+    Raises:
+        StateConflict: they do; the message says whose they are and what to do.
+    """
+    for name, note in _found(collection):
+        if name == _name(state.traits):
+            _require_this(note, state)
+        elif note.vector == state.traits.vector and overlap(note.scope, _short(state.traits.scope)):
+            raise StateConflict(_overlapping(state, note.scope, note.origin))
+    for facts in _tuned_siblings(state):
+        if overlap(facts["scope"], state.traits.scope):
+            raise StateConflict(_overlapping(state, facts["scope"], f"the state of {facts['identity']}"))
+
+
+def own_note(collection: Collection, traits: Traits) -> Note | None:
+    """Return the note that stands for exactly this vector field and scope, None where there is none."""
+    return _own(collection, traits)
+
+
+def overlap(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Tell whether a row may be in both scopes: unless some condition has different values in them, it may."""
+    return all(other.get(name, value) == value for name, value in one.items())
+
+
+def _require_this(note: Note, state: State) -> None:
+    if note.state != state.id:
+        raise StateConflict(
+            f"vectors of {state.traits.identity} belong to {note.origin}, and only that knows their base; name its "
+            "folder with --state, or, if it was moved or is lost, see 'nudge-vdb adopt --help'"
+        )
+    if note.version > state.journal.newest():
+        raise StateConflict(
+            f"the state in {state.folder} is older than the collection, which holds version {note.version} of it: it "
+            "is a copy from before; name the newer one with --state, or bring it back"
+        )
+
+
+def _overlapping(state: State, scope: Mapping[str, str], origin: str) -> str:
+    words = ", ".join(f"{name}={value}" for name, value in sorted(scope.items())) or "the whole collection"
+    return (
+        f"rows of {state.traits.identity} may also belong to {origin}, whose scope is {words}; scopes that overlap "
+        "cannot be tuned apart: use that scope, or roll it back to version 0 first"
+    )
+
+
+def _found(collection: Collection) -> Iterator[tuple[str, Note]]:
+    for name, text in collection.notes().items():
+        try:
+            yield name, Note(**json.loads(text))
+        except (ValueError, TypeError) as exc:
+            raise StateConflict(
+                f"the note {name} with {collection.traits.identity} cannot be read: {text[:80]!r}; if a newer "
+                "nudge-vdb left it, update; if nobody needs it, remove it from the collection"
+            ) from exc
+
+
+def _own(collection: Collection, traits: Traits) -> Note | None:
+    return dict(_found(collection)).get(_name(traits))
+
+
+def _note_of(state: State) -> Note:
+    traits = state.traits
+    version = max(state.journal.begun(), default=0)
+    return Note(state.id, version, traits.vector, _short(traits.scope), socket.gethostname(), _cut(str(state.folder)))
+
+
+def _text(note: Note) -> str:
+    return json.dumps({**vars(note), "scope": dict(note.scope)}, sort_keys=True)
+
+
+def _name(traits: Traits) -> str:
+    """Return the name of the note: the same from wherever the collection is reached."""
+    place = json.dumps([traits.vector, sorted(traits.scope.items())])
+    return PREFIX + hashlib.sha256(place.encode()).hexdigest()[:16]
+
+
+def _short(scope: Mapping[str, str]) -> dict[str, str]:
+    """Return *scope* with long values replaced by their digests, which differ where the values do."""
+    return {name: _digested(value) for name, value in scope.items()}
+
+
+def _digested(value: str) -> str:
+    return value if len(value) <= 40 else hashlib.sha256(value.encode()).hexdigest()[:16]
+
+
+def _cut(text: str) -> str:
+    return ascii(text)[1:-1][-SHOWN:]
+
+
+def _tuned_siblings(state: State) -> Iterator[dict[str, Any]]:
+    """Yield the facts of states in the same root that hold rows of the same vectors, or did so when last heard of."""
+    for path in sorted(state.root.glob("*/collection.json")):
+        if path.parent == state.folder:
+            continue
+        try:
+            facts, journal = read_facts(path.parent), Journal(path.parent / "journal")
+        except NudgeError:
+            continue  # whoever uses that state is told
+        same = (facts.get("collection"), facts.get("vector")) == (state.traits.collection, state.traits.vector)
+        if same and (journal.live or journal.unfinished is not None):
+            yield facts

@@ -1,0 +1,78 @@
+"""Dropping old versions, except those that some live row still needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nudge_vdb.contract import Collection, RowKey, agree
+from nudge_vdb.errors import BadOption, StateConflict
+from nudge_vdb.lineage import Lineage
+from nudge_vdb.notes import require_own
+from nudge_vdb.phases import Phases
+from nudge_vdb.retry import Patient
+from nudge_vdb.standing import Folder, known_state
+from nudge_vdb.state import State
+from nudge_vdb.writeback import batches
+
+
+@dataclass
+class Pruned:
+    """What became of the versions."""
+
+    dropped: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    needed: dict[int, int] = field(default_factory=dict)
+    """Versions that were to go and stay, with the number of live rows whose base only they know."""
+
+
+def prune(collection: Collection, *, keep: int, state: Folder = None, phases: Phases | None = None) -> Pruned:
+    """Drop all versions but the newest *keep*, the live one, and those that hold the base of a live row.
+
+    Raises:
+        BadOption: *keep* is negative.
+        StateConflict: a move was interrupted; or the vectors belong to another state.
+    """
+    if keep < 0:
+        raise BadOption(f"keep {keep}: expected 0 and above")
+    home, phases = known_state(collection, state), phases or Phases()
+    with home.locked(), phases("prune"):
+        patient = Patient(collection)
+        require_own(patient, home)
+        if home.journal.unfinished is not None:
+            raise StateConflict("a move was interrupted; finish it with 'nudge-vdb resume ADDRESS', then prune")
+        return _prune(patient, home, keep)
+
+
+def _prune(collection: Collection, home: State, keep: int) -> Pruned:
+    numbers = [version.number for version in home.versions()]
+    old = [number for number in numbers[: max(0, len(numbers) - keep)] if number != home.journal.live]
+    pruned = Pruned()
+    for number in old:
+        needed = _rows_that_need(number, collection, home)
+        if needed:
+            pruned.needed[number] = needed
+        else:
+            home.drop(number)
+            pruned.dropped.append(number)
+    pruned.kept = [number for number in numbers if number not in pruned.dropped]
+    return pruned
+
+
+def _rows_that_need(number: int, collection: Collection, home: State) -> int:
+    """Return how many live rows would have another base, or none, if version *number* were not there."""
+    if number not in home.journal.begun():
+        return 0
+    known, rest = Lineage(home), Lineage(home, without=number)
+    keys = home.version(number).content.keys
+    return sum(_needing(collection, known, rest, part) for part in batches(keys, home.traits.width))
+
+
+def _needing(collection: Collection, known: Lineage, rest: Lineage, keys: Sequence[RowKey]) -> int:
+    live = np.zeros((len(keys), collection.traits.width), np.float32)
+    found = collection.fetch(keys, live)
+    base, ours = known.bases(keys, live)
+    differs = ~agree(base, rest.bases(keys, live)[0], collection.traits.tolerance)
+    return int((found & ours & differs).sum())
