@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-milvus check bench clean
+.PHONY: demo test test-fast test-milvus test-clients check bench clean
 
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
@@ -15,6 +15,9 @@ test-fast: .venv/installed
 
 test-milvus: .venv/installed
 	$(BIN)/python -m pytest integration -m milvus_server
+
+test-clients: .venv/installed
+	$(BIN)/python -m integration.clients
 
 check: .venv/installed
 	$(BIN)/ruff check .
