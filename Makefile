@@ -2,19 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-milvus test-clients check bench clean
+.PHONY: demo test test-fast test-milvus test-clients test-large check bench clean
 
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest tests integration -m 'not milvus_server'
+	$(BIN)/python -m pytest tests integration -m 'not milvus_server and not large'
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest tests
 
 test-milvus: .venv/installed
-	$(BIN)/python -m pytest integration -m milvus_server
+	$(BIN)/python -m pytest integration -m 'milvus_server and not large'
+
+test-large: .venv/installed
+	$(BIN)/python -m pytest integration/test_large.py -m large
 
 test-clients: .venv/installed
 	$(BIN)/python -m integration.clients

@@ -96,7 +96,8 @@ class Journal:
     def kept(self) -> Mapping[int, str]:
         """Return the digests of the manifests of the versions that must be there, by number."""
         kept = {int(entry["number"]): str(entry["digest"]) for entry in self._events if entry["event"] == "version"}
-        return {number: digest for number, digest in kept.items() if number not in self.pruned()}
+        pruned = self.pruned()
+        return {number: digest for number, digest in kept.items() if number not in pruned}
 
     def pruned(self) -> set[int]:
         """Return the numbers of the versions that were dropped."""
