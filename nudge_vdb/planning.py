@@ -208,8 +208,7 @@ class Course:
     def table(self, exam: Exam) -> Table:
         """Return the scores of *exam* at every step."""
         rule, parts = self.options.measure, self.ground.parts_without(self.wanted)
-        # In float64, rounded afterwards, since equal rows get unequal scores from a float32 product.
-        best = best_rows(parts, exam.units.astype(np.float64), exam.lengths, rule.k, self.traits.metric)
+        best = best_rows(parts, exam.units, exam.lengths, rule.k, self.traits.metric)
         order, rivals_order = self.ground.by_id(self.wanted, best.places)
         rivals = in_order(best.scores, rivals_order)
         field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, order, rivals)

@@ -47,8 +47,7 @@ def scores(
 def _best(queries: Vectors, parts: Callable[[], Iterable[Part]], metric: Metric, measures: Sequence[Measure]) -> Best:
     units, lengths = unit(queries)
     depth = max(measure.k for measure in measures) + TIES
-    # In float64, rounded afterwards, since equal rows get unequal scores from a float32 product.
-    return best_rows(parts(), units.astype(np.float64), lengths, depth, metric)
+    return best_rows(parts(), units, lengths, depth, metric)
 
 
 def ranked(best: Best, query: int, texts: Texts) -> list[str]:

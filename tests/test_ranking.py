@@ -13,7 +13,7 @@ from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import parse_measure
 from nudge_vdb.nudge import unit
 from nudge_vdb.ranking import score_ranking, scores
-from nudge_vdb.rivals import best_rows
+from nudge_vdb.rivals import best_rows, engine_score
 
 MEASURES = [parse_measure(text) for text in ("ndcg@5", "recall@3", "precision@10", "mrr@100")]
 METRICS = list(Metric)
@@ -88,6 +88,22 @@ def test_the_best_rows_are_those_of_brute_force_however_the_rows_are_streamed(me
         assert best.scores[query][places >= 0] == pytest.approx(expected[query][held], abs=tolerance)
         assert (best.scores[query][places < 0] == -np.inf).all()
         assert expected[query][held].min() >= np.sort(expected[query])[::-1][len(held) - 1] - tolerance
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("equal", [0.0, 0.9])
+def test_the_best_rows_are_exact_where_float32_cannot_tell_them_apart(metric, equal, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.rivals.SCORES_AT_ONCE", 64 * 20)
+    rng = np.random.default_rng(0)
+    queries = rng.normal(size=(20, 384)).astype(np.float32)
+    vectors = (queries[rng.integers(0, 20, 3000)] + 1e-3 * rng.normal(size=(3000, 384))).astype(np.float32)
+    vectors[rng.random(3000) < equal] = vectors[0]
+    units, lengths = unit(queries)
+    best = best_rows(streamed(vectors, [1000, 1001]), units, lengths, 10, metric)
+    rows, own = unit(vectors)
+    exact = engine_score(metric, units.astype(np.float64) @ rows.T, own, lengths[:, None]).astype(np.float32)
+    assert (np.sort(best.scores) == np.sort(exact)[:, -10:]).all()
+    assert (np.take_along_axis(exact, best.places, 1) == best.scores).all()
 
 
 @pytest.mark.parametrize("metric", METRICS)
