@@ -160,7 +160,7 @@ def test_a_folder_open_in_another_client_is_unreachable_and_says_why(client, tmp
     [
         ("qdrant+ftp://host/articles", "qdrant\\+ftp is not known"),
         ("qdrant+local:///nowhere/articles", "no folder of Qdrant's local mode"),
-        ("qdrant+local:///nowhere/articles?colour=red", "no option colour; known: vector, timeout"),
+        ("qdrant+local:///nowhere/articles?colour=red", "no option colour; known: vector, where, filter, timeout"),
         ("qdrant:///articles", "names a host"),
     ],
 )

@@ -10,12 +10,14 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client.local.qdrant_local import QdrantLocal
 
+from nudge_vdb.address import canonical_host
 from nudge_vdb.contract import Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors, agree
 from nudge_vdb.errors import Refused, TooLarge, UnfitCollection
 from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.fields import Field, chosen_field, limits_of
 from nudge_vdb_qdrant.keys import PointId, id_of, key_of, parsed_id
 from nudge_vdb_qdrant.points import ClientPoints, PointStore, Vanished
+from nudge_vdb_qdrant.scope import EVERYTHING, Scope
 from nudge_vdb_qdrant.stub_points import StubPoints
 
 DEFAULT_TIMEOUT = 60.0
@@ -31,15 +33,22 @@ class QdrantCollection:
     """
 
     def __init__(
-        self, client: QdrantClient, collection: str, vector: str | None = None, *, timeout: float | None = None
+        self,
+        client: QdrantClient,
+        collection: str,
+        vector: str | None = None,
+        *,
+        timeout: float | None = None,
+        scope: Scope = EVERYTHING,
     ) -> None:
-        self._client = client
+        self._client, self._scope = client, scope
         self._name = _resolved(client, collection)
         with reading(self._name):
             info = client.get_collection(self._name)
         self._field, self._limits = chosen_field(self._name, info, vector), limits_of(info)
-        self._traits = _traits(client, self._name, self._field)
-        self._points = store_of(client, self._name, self._field, timeout or DEFAULT_TIMEOUT)
+        self._traits = _traits(client, self._name, self._field, scope)
+        self._points = store_of(client, self._name, self._field, timeout or DEFAULT_TIMEOUT, scope)
+        self._refuse_shared_rows()
 
     @property
     def traits(self) -> Traits:
@@ -93,7 +102,13 @@ class QdrantCollection:
     def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
         """Search as an application would, with the collection's own parameters."""
         requests = [
-            models.QueryRequest(query=query.tolist(), using=self._field.name or None, limit=k, with_payload=False)
+            models.QueryRequest(
+                query=query.tolist(),
+                using=self._field.name or None,
+                filter=self._scope.filter,
+                limit=k,
+                with_payload=False,
+            )
             for query in queries
         ]
         with reading(self._name):
@@ -103,7 +118,8 @@ class QdrantCollection:
     def count(self) -> int:
         """Return about how many points there are."""
         with reading(self._name):
-            return int(self._client.count(self._name, exact=False).count)
+            counted = self._client.count(self._name, self._scope.filter, exact=self._scope.filter is not None)
+        return int(counted.count)
 
     def notes(self) -> Mapping[str, str]:
         """Return no notes."""
@@ -129,6 +145,19 @@ class QdrantCollection:
             return Outcome.UNKNOWN
         return Outcome.WRITTEN
 
+    def _refuse_shared_rows(self) -> None:
+        """Refuse rows that two scopes would both have: each would take the other's moves for the owner's."""
+        several = self._scope.shared()
+        if several is None:
+            return
+        with reading(self._name):
+            found, _ = self._client.scroll(self._name, several, 1, with_payload=False, with_vectors=False)
+        if found:
+            raise UnfitCollection(
+                f"{self._name}: point {found[0].id} holds several values in one of {', '.join(self._scope.values)}, so "
+                "it would be in several scopes; leave where= away, or use filter=, and tune one such scope only"
+            )
+
     def _scaled(self, vectors: Vectors) -> Vectors:
         """Return *vectors* of length 1, as cosine means them; restarted, local mode hands out what it was sent."""
         if not self._traits.tolerance:
@@ -139,11 +168,13 @@ class QdrantCollection:
         return vectors
 
 
-def store_of(client: QdrantClient, collection: str, field: Field, timeout: float) -> PointStore:
+def store_of(
+    client: QdrantClient, collection: str, field: Field, timeout: float, scope: Scope = EVERYTHING
+) -> PointStore:
     """Return the fastest way to the points: stubs where the client talks gRPC, else its own methods."""
     if is_local(client) or not client.init_options["prefer_grpc"]:
-        return ClientPoints(client, collection, field)
-    return StubPoints(client, collection, field, timeout)
+        return ClientPoints(client, collection, field, scope)
+    return StubPoints(client, collection, field, timeout, scope)
 
 
 def is_local(client: QdrantClient) -> bool:
@@ -170,7 +201,7 @@ def _resolved(client: QdrantClient, name: str) -> str:
     raise UnfitCollection(f"there is no collection {name!r}; there are: {', '.join([*names, *aliases]) or 'none'}")
 
 
-def _traits(client: QdrantClient, name: str, field: Field) -> Traits:
+def _traits(client: QdrantClient, name: str, field: Field, scope: Scope) -> Traits:
     local = is_local(client)
     cosine = field.metric is Metric.COSINE
     return Traits(
@@ -181,6 +212,7 @@ def _traits(client: QdrantClient, name: str, field: Field) -> Traits:
         metric=field.metric,
         rescales=cosine,
         tolerance=LOCAL_ROUNDING if local and cosine else 0.0,
+        scope=scope.conditions,
     )
 
 
@@ -199,4 +231,4 @@ def _place(client: QdrantClient) -> str:
     if options["location"] == ":memory:":
         return f"qdrant+memory:{id(client)}"
     remote: Any = client._client
-    return f"qdrant:{remote._host}:{remote._port}".lower() + str(remote._prefix)
+    return f"qdrant:{canonical_host(remote._host)}:{remote._port}{remote._prefix}"

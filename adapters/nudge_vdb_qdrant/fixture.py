@@ -14,6 +14,7 @@ from nudge_vdb.contract import Metric, Rows, StoredRow, Vectors
 from nudge_vdb.errors import BadOption
 from nudge_vdb_qdrant.collection import QdrantCollection
 from nudge_vdb_qdrant.opening import open_client, open_folder
+from nudge_vdb_qdrant.scope import EVERYTHING, Scope, scope_of
 
 DISTANCES = {
     Metric.COSINE: models.Distance.COSINE,
@@ -28,7 +29,7 @@ def open_fixture(address: Address, rows: Rows, metric: Metric) -> QdrantFixture:
     """Create the collection at *address* and fill it with *rows*.
 
     With ``?vector=name`` the vectors are named and the rows' other vectors stand beside them; without, the vectors
-    are unnamed and the others are kept as sparse ones.
+    are unnamed and the others are kept as sparse ones. With ``?where=key:value`` the payload of every row says so too.
 
     Raises:
         BadOption: the collection exists.
@@ -43,7 +44,7 @@ def open_fixture(address: Address, rows: Rows, metric: Metric) -> QdrantFixture:
         raise BadOption(f"the collection {address.collection!r} exists already; choose another name")
     name = address.option("vector") or ""
     client.create_collection(address.collection, **_layout(name, rows, DISTANCES[metric]))
-    fixture = QdrantFixture(client, address.collection, name)
+    fixture = QdrantFixture(client, address.collection, name, scope_of(address))
     fixture.insert(rows)
     return fixture
 
@@ -51,17 +52,17 @@ def open_fixture(address: Address, rows: Rows, metric: Metric) -> QdrantFixture:
 class QdrantFixture:
     """A collection of one dense vector, and perhaps another, through a client of its own."""
 
-    def __init__(self, client: QdrantClient, name: str, vector: str) -> None:
-        self._client, self._name, self._vector = client, name, vector
-        self.collection = QdrantCollection(client, name, vector)
+    def __init__(self, client: QdrantClient, name: str, vector: str, scope: Scope = EVERYTHING) -> None:
+        self._client, self._name, self._vector, self._scope = client, name, vector, scope
+        self.collection = QdrantCollection(client, name, vector, scope=scope)
 
     def read(self) -> dict[str, StoredRow]:
-        """Scroll through everything."""
+        """Scroll through the scope."""
         stored: dict[str, StoredRow] = {}
         offset: Any = None
         while True:
             records, offset = self._client.scroll(
-                self._name, limit=AT_ONCE, offset=offset, with_payload=True, with_vectors=True
+                self._name, self._scope.filter, AT_ONCE, offset=offset, with_payload=True, with_vectors=True
             )
             stored |= {str(record.id): self._stored(record) for record in records}
             if offset is None:
@@ -93,7 +94,9 @@ class QdrantFixture:
         vector: Any = {self._vector: rows.vectors[place].tolist()}
         if rows.others is not None:
             vector[OTHER] = _other(rows.others[place], sparse=not self._vector)
-        return models.PointStruct(id=rows.ids[place], vector=vector, payload=dict(rows.payloads[place]))
+        return models.PointStruct(
+            id=rows.ids[place], vector=vector, payload={**rows.payloads[place], **self._scope.values}
+        )
 
     def _named(self, vector: list[float]) -> Any:  # noqa: ANN401 - the client's union of vector types
         return {self._vector: vector} if self._vector else vector

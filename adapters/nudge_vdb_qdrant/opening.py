@@ -14,6 +14,7 @@ from qdrant_client import grpc as messages
 from nudge_vdb.address import Address
 from nudge_vdb.errors import BadAddress, Unreachable
 from nudge_vdb_qdrant.collection import DEFAULT_TIMEOUT, QdrantCollection
+from nudge_vdb_qdrant.scope import scope_of
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,12 @@ def open_collection(address: Address) -> OwnedCollection:
         UnfitCollection: no such collection or vector, or one that cannot be tuned.
         Unreachable: nobody answers, or another process has the folder open.
     """
-    address.allow("vector", "timeout", "grpc_port")
+    address.allow("vector", "where", "filter", "timeout", "grpc_port")
+    scope = scope_of(address)
     client = open_client(address)
     try:
         timeout = address.seconds("timeout", DEFAULT_TIMEOUT)
-        return OwnedCollection(client, address.collection, address.option("vector"), timeout=timeout)
+        return OwnedCollection(client, address.collection, address.option("vector"), timeout=timeout, scope=scope)
     except BaseException:
         client.close()
         raise

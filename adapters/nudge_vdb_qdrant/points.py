@@ -15,6 +15,7 @@ from nudge_vdb.errors import Refused
 from nudge_vdb_qdrant.failures import reading, writing
 from nudge_vdb_qdrant.fields import Field
 from nudge_vdb_qdrant.keys import PointId
+from nudge_vdb_qdrant.scope import EVERYTHING, Scope
 
 
 class Vanished(Exception):
@@ -31,16 +32,16 @@ class Points:
 
 
 class PointStore(Protocol):
-    """One vector field of one collection."""
+    """One vector field of one collection, within one scope."""
 
     def scroll(self, start: PointId | None, limit: int) -> tuple[Points, PointId | None]:
         """Return up to *limit* points from *start* on, and where to go on."""
 
     def retrieve(self, ids: Sequence[PointId]) -> Points:
-        """Return those of *ids* that exist, in any order."""
+        """Return those of *ids* that exist in the scope, in any order."""
 
     def existing(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Return those of *ids* that exist."""
+        """Return those of *ids* that exist in the scope."""
 
     def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
         """Replace the vectors of points, and wait until every reader sees them.
@@ -53,29 +54,30 @@ class PointStore(Protocol):
 class ClientPoints:
     """Through the methods of the official client: local mode, and servers whose gRPC port cannot be reached."""
 
-    def __init__(self, client: QdrantClient, collection: str, field: Field) -> None:
-        self._client, self._name, self._field = client, collection, field
+    def __init__(self, client: QdrantClient, collection: str, field: Field, scope: Scope = EVERYTHING) -> None:
+        self._client, self._name, self._field, self._scope = client, collection, field, scope
         self._selector: bool | list[str] = [field.name] if field.name else True
 
     def scroll(self, start: PointId | None, limit: int) -> tuple[Points, PointId | None]:
         """Return up to *limit* points from *start* on, and where to go on."""
         with reading(self._name):
             records, following = self._client.scroll(
-                self._name, limit=limit, offset=start, with_payload=False, with_vectors=self._selector
+                self._name,
+                scroll_filter=self._scope.filter,
+                limit=limit,
+                offset=start,
+                with_payload=False,
+                with_vectors=self._selector,
             )
         return self._decoded(records), cast("PointId | None", following)
 
     def retrieve(self, ids: Sequence[PointId]) -> Points:
-        """Return those of *ids* that exist, in any order."""
-        with reading(self._name):
-            records = self._client.retrieve(self._name, ids, with_payload=False, with_vectors=self._selector)
-        return self._decoded(records)
+        """Return those of *ids* that exist in the scope, in any order."""
+        return self._decoded(self._get(ids, self._selector))
 
     def existing(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Return those of *ids* that exist."""
-        with reading(self._name):
-            records = self._client.retrieve(self._name, ids, with_payload=False, with_vectors=False)
-        return {cast("PointId", record.id) for record in records}
+        """Return those of *ids* that exist in the scope."""
+        return {cast("PointId", record.id) for record in self._get(ids, selector=False)}
 
     def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
         """Update the one vector of each point; payload and other vectors stay as they are."""
@@ -92,6 +94,13 @@ class ClientPoints:
             raise
         except KeyError as exc:  # how local mode says it
             raise Vanished from exc
+
+    def _get(self, ids: Sequence[PointId], selector: bool | list[str]) -> list[models.Record]:
+        with reading(self._name):
+            if self._scope.filter is None:
+                return self._client.retrieve(self._name, ids, with_payload=False, with_vectors=selector)
+            among = self._scope.among(ids)  # retrieving knows no conditions
+            return self._client.scroll(self._name, among, len(ids), with_payload=False, with_vectors=selector)[0]
 
     def _named(self, vector: list[float]) -> Any:  # noqa: ANN401 - the client's union of vector types
         return {self._field.name: vector} if self._field.name else vector

@@ -20,6 +20,7 @@ from nudge_vdb_qdrant.failures import reading, writing
 from nudge_vdb_qdrant.fields import Field
 from nudge_vdb_qdrant.keys import PointId
 from nudge_vdb_qdrant.points import Points, Vanished
+from nudge_vdb_qdrant.scope import EVERYTHING, Scope
 
 NO_PAYLOAD = messages.WithPayloadSelector(enable=False)  # unless told so, the server sends all of it
 NO_VECTORS = messages.WithVectorsSelector(enable=False)
@@ -28,9 +29,11 @@ NO_VECTORS = messages.WithVectorsSelector(enable=False)
 class StubPoints:
     """Points of a server, over gRPC."""
 
-    def __init__(self, client: QdrantClient, collection: str, field: Field, timeout: float) -> None:
+    def __init__(
+        self, client: QdrantClient, collection: str, field: Field, timeout: float, scope: Scope = EVERYTHING
+    ) -> None:
         self._client = client  # a stub dies with its client
-        self._name, self._field, self._timeout = collection, field, timeout
+        self._name, self._field, self._timeout, self._scope = collection, field, timeout, scope
         names = messages.VectorsSelector(names=[field.name])
         self._selector = messages.WithVectorsSelector(**({"include": names} if field.name else {"enable": True}))
 
@@ -38,6 +41,7 @@ class StubPoints:
         """Return up to *limit* points from *start* on, and where to go on."""
         request = messages.ScrollPoints(
             collection_name=self._name,
+            filter=self._scope.message,
             limit=limit,
             offset=None if start is None else _id_message(start),
             with_payload=NO_PAYLOAD,
@@ -49,11 +53,11 @@ class StubPoints:
         return self._decoded(answer.result), following
 
     def retrieve(self, ids: Sequence[PointId]) -> Points:
-        """Return those of *ids* that exist, in any order."""
+        """Return those of *ids* that exist in the scope, in any order."""
         return self._decoded(self._get(ids, self._selector))
 
     def existing(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Return those of *ids* that exist."""
+        """Return those of *ids* that exist in the scope."""
         return {_id_of_message(point.id) for point in self._get(ids, NO_VECTORS)}
 
     def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
@@ -72,6 +76,8 @@ class StubPoints:
             raise
 
     def _get(self, ids: Sequence[PointId], selector: messages.WithVectorsSelector) -> Sequence[messages.RetrievedPoint]:
+        if self._scope.message is not None:
+            return self._get_inside(ids, selector)
         request = messages.GetPoints(
             collection_name=self._name,
             ids=[_id_message(point) for point in ids],
@@ -80,6 +86,21 @@ class StubPoints:
         )
         with reading(self._name):
             answer = self._client.grpc_points.Get(request, timeout=self._timeout)
+        return cast("Sequence[messages.RetrievedPoint]", answer.result)
+
+    def _get_inside(
+        self, ids: Sequence[PointId], selector: messages.WithVectorsSelector
+    ) -> Sequence[messages.RetrievedPoint]:
+        """Do so by scrolling, as fast, since getting knows no conditions."""
+        request = messages.ScrollPoints(
+            collection_name=self._name,
+            filter=self._scope.message_among(_id_message(point) for point in ids),
+            limit=len(ids),
+            with_payload=NO_PAYLOAD,
+            with_vectors=selector,
+        )
+        with reading(self._name):
+            answer = self._client.grpc_points.Scroll(request, timeout=self._timeout)
         return cast("Sequence[messages.RetrievedPoint]", answer.result)
 
     def _named(self, vector: messages.Vector) -> messages.Vectors:
