@@ -192,7 +192,7 @@ def _outcome(found: bool, there: bool, due: bool, sent: Outcome) -> Outcome:
 
 def _resolved(client: QdrantClient, name: str) -> str:
     """Return the collection's own name where *name* is an alias; a key for one collection sees no aliases."""
-    with reading(name):
+    with reading(f"{_place(client)}/{name}"):
         aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
         own = aliases.get(name, name)
         if client.collection_exists(own):

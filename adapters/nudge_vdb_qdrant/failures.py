@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from json import JSONDecodeError
 from typing import Any
 
 import grpc
+from pydantic import ValidationError
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unreachable
 
-FAILURES = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
+FAILURES = (
+    ResponseHandlingException,
+    UnexpectedResponse,
+    ResourceExhaustedResponse,
+    grpc.RpcError,
+    JSONDecodeError,  # how the client finds out that what answers is no Qdrant,
+    AssertionError,  # or none that it knows
+)
 AWAY = (408, 502, 503, 504)
 LOST = (
     grpc.StatusCode.UNAVAILABLE,
@@ -23,6 +33,21 @@ LOST = (
 )
 """No answer, or a shard that gave none: a write may have reached some of the replicas."""
 KEY = "set QDRANT_API_KEY to a key that may read and write this collection"
+OTHER = (
+    "check host and port: Qdrant has REST at 6333 and gRPC at 6334, unless it was told otherwise (?grpc_port=); "
+    "if it speaks TLS, write qdrant+https://"
+)
+HINTS = {
+    "Hostname mismatch": "use the name that the certificate was made for",
+    "IP address mismatch": "use the name that the certificate was made for",
+    "CERTIFICATE_VERIFY_FAILED": "if its certificate is signed by an authority of your own, name that with tls_ca=FILE",
+    "CERTIFICATE_REQUIRED": "it asks for a certificate: give tls_cert=FILE and tls_key=FILE",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS there; write qdrant:// instead of qdrant+https://",
+    "illegal request line": OTHER,
+    "ExpiredSignature": "the key in QDRANT_API_KEY has expired; set a new one and run the same again",
+}
+"""What to do about failures that will not go away by themselves, by words that tell them."""
+TOO_LARGE = ("larger than", "split your request", "Condition size limit reached", 'for "limit"')
 
 
 def reading(what: str) -> AbstractContextManager[None]:
@@ -44,33 +69,68 @@ def _translated(what: str, lost: type[EngineError]) -> Iterator[None]:
 
 
 def _meaning(what: str, failure: Exception, lost: type[EngineError]) -> EngineError:
+    hint = _hint(failure)
+    if hint:
+        return Refused(f"{what}: {_told(failure)}; {hint}")
     if isinstance(failure, ResourceExhaustedResponse):
         return Busy(f"{what}: Qdrant limits the rate of requests", float(failure.retry_after_s))
+    if _strange(failure):
+        return Refused(f"{what}: what answers is no Qdrant ({_told(failure)}); {OTHER}")
     if isinstance(failure, ResponseHandlingException):
-        return lost(f"{what}: no answer from Qdrant ({failure.source}); is it running at this address?")
+        return lost(f"{what}: no answer from Qdrant ({_told(failure)}); is it running at this address?")
     if isinstance(failure, UnexpectedResponse):
         return _meaning_of_status(what, failure, lost)
     return _meaning_of_code(what, failure, lost)
 
 
+def _hint(failure: Exception) -> str:
+    return next((hint for words, hint in HINTS.items() if words in _told(failure)), "")
+
+
+def _told(failure: Any) -> str:  # noqa: ANN401 - each kind keeps its words somewhere else
+    """Return what the engine, or what is in its place, has to say."""
+    if isinstance(failure, UnexpectedResponse):
+        return _in_words((failure.content or b"").decode(errors="replace"))
+    if isinstance(failure, grpc.RpcError):
+        return str(failure.details())[:300]
+    return str(failure.source if isinstance(failure, ResponseHandlingException) else failure)[:300]
+
+
+def _in_words(answer: str) -> str:
+    try:
+        return str(json.loads(answer)["status"]["error"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return answer[:300]
+
+
+def _strange(failure: Exception) -> bool:
+    """Tell whether *failure* is the answer of something else than Qdrant, whose 404 is in JSON."""
+    if isinstance(failure, ResponseHandlingException):
+        return isinstance(failure.source, ValidationError)
+    if isinstance(failure, UnexpectedResponse):
+        return failure.status_code in (404, 405) and not (failure.content or b"").startswith(b"{")
+    return isinstance(failure, JSONDecodeError | AssertionError)
+
+
 def _meaning_of_code(what: str, failure: Any, lost: type[EngineError]) -> EngineError:  # noqa: ANN401 - grpc is untyped
-    code, said = failure.code(), str(failure.details())[:300]
+    code, said = failure.code(), _told(failure)
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return Refused(f"{what}: Qdrant refuses access ({said}); {KEY}")
+    if _too_large(said):
+        return TooLarge(f"{what}: {said}")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return TooLarge(f"{what}: {said}") if _too_large(said) else Busy(f"{what}: {said}")
+        return Busy(f"{what}: {said}")
     if code in LOST:
         return lost(f"{what}: Qdrant answers {code.name}: {said}")
     return Refused(f"{what}: Qdrant answers {code.name}: {said}")
 
 
 def _too_large(said: str) -> bool:
-    return any(words in said for words in ("larger than", "split your request"))
+    return any(words in said for words in TOO_LARGE)
 
 
 def _meaning_of_status(what: str, failure: UnexpectedResponse, lost: type[EngineError]) -> EngineError:
-    said = (failure.content or b"").decode(errors="replace")[:300]
-    status = failure.status_code or 0
+    said, status = _told(failure), failure.status_code or 0
     if status in (401, 403):
         return Refused(f"{what}: Qdrant refuses access ({said}); {KEY}")
     if status == 413 or _too_large(said):

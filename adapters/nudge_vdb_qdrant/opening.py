@@ -15,13 +15,20 @@ from nudge_vdb.address import Address
 from nudge_vdb.errors import BadAddress, Unreachable
 from nudge_vdb_qdrant.collection import DEFAULT_TIMEOUT, QdrantCollection
 from nudge_vdb_qdrant.scope import scope_of
+from nudge_vdb_qdrant.tls import OPTIONS, papers_of
 
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 6333
 DEFAULT_GRPC_PORT = 6334
 PROBE_SECONDS = 5.0
-UNCOMPRESSED = {"grpc.compression_enabled_algorithms_bitset": 1}
+REFUSALS = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+)
+UNCOMPRESSED: dict[str, Any] = {"grpc.compression_enabled_algorithms_bitset": 1}
 
 
 class OwnedCollection(QdrantCollection):
@@ -40,7 +47,7 @@ def open_collection(address: Address) -> OwnedCollection:
         UnfitCollection: no such collection or vector, or one that cannot be tuned.
         Unreachable: nobody answers, or another process has the folder open.
     """
-    address.allow("vector", "where", "filter", "timeout", "grpc_port")
+    address.allow("vector", "where", "filter", "timeout", "grpc_port", *OPTIONS)
     scope = scope_of(address)
     client = open_client(address)
     try:
@@ -67,32 +74,37 @@ def _server_client(address: Address) -> QdrantClient:
 
     The client asks for gzip by default, and packing vectors costs the server ten times what sending them does.
     """
+    papers, timeout = papers_of(address), address.seconds("timeout", DEFAULT_TIMEOUT)
     common: dict[str, Any] = {
         "host": address.host,
         "port": address.port or DEFAULT_PORT,
         "https": address.transport == "https",
         "prefix": address.path.strip("/") or None,
         "api_key": os.environ.get("QDRANT_API_KEY"),
-        "timeout": max(1, round(address.seconds("timeout", DEFAULT_TIMEOUT))),
+        "timeout": max(1, round(timeout)),
         "check_compatibility": False,
+        **papers.for_rest(),
     }
-    fast = QdrantClient(**common, grpc_port=_grpc_port(address), prefer_grpc=True, grpc_options=dict(UNCOMPRESSED))
-    if _answers(fast):
+    options = {**UNCOMPRESSED, **papers.for_grpc()}
+    fast = QdrantClient(**common, grpc_port=_grpc_port(address), prefer_grpc=True, grpc_options=options)
+    why = _silence(fast, min(timeout, PROBE_SECONDS))
+    if why is None:
         return fast
     fast.close()
-    log.warning(
-        "gRPC port %d of %s does not answer; using REST, at a fifth of the speed", _grpc_port(address), address.host
-    )
+    where = f"gRPC port {_grpc_port(address)} of {address.host}"
+    log.warning("%s does not answer (%s); using REST, at a fifth of the speed", where, why)
     return QdrantClient(**common, metadata={"accept-encoding": "identity"})
 
 
-def _answers(client: QdrantClient) -> bool:
-    """Tell whether the server can be spoken to over gRPC; a server that refuses has been spoken to."""
+def _silence(client: QdrantClient, timeout: float) -> str | None:
+    """Return why the server cannot be spoken to over gRPC; one that refuses what it is asked has been spoken to."""
     try:
-        client.grpc_points.Get(messages.GetPoints(collection_name=""), timeout=PROBE_SECONDS)
+        client.grpc_points.Get(messages.GetPoints(collection_name=""), timeout=timeout)
     except grpc.RpcError as exc:
-        return exc.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-    return True
+        if exc.code() in REFUSALS:
+            return None
+        return f"{exc.code().name}: {exc.details()}"[:300]
+    return None
 
 
 def _grpc_port(address: Address) -> int:
