@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.local.qdrant_local import QdrantLocal
 
-from nudge_vdb.address import canonical_host
-from nudge_vdb.contract import Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors, agree
+from nudge_vdb.contract import Ability, Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors, agree
 from nudge_vdb.errors import Refused, TooLarge, UnfitCollection
+from nudge_vdb_qdrant.diagnosis import Diagnosis
 from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.fields import Field, chosen_field, limits_of
 from nudge_vdb_qdrant.keys import PointId, id_of, key_of, parsed_id
+from nudge_vdb_qdrant.naming import engine_of, is_local, place_of, resolved
+from nudge_vdb_qdrant.notes import keeps_notes, leave_note, notes_in
 from nudge_vdb_qdrant.points import ClientPoints, PointStore, Vanished
 from nudge_vdb_qdrant.scope import EVERYTHING, Scope
 from nudge_vdb_qdrant.stub_points import StubPoints
@@ -41,8 +41,8 @@ class QdrantCollection:
         timeout: float | None = None,
         scope: Scope = EVERYTHING,
     ) -> None:
-        self._client, self._scope = client, scope
-        self._name = _resolved(client, collection)
+        self._client, self._asked, self._scope = client, collection, scope
+        self._name = resolved(client, collection)
         with reading(self._name):
             info = client.get_collection(self._name)
         self._field, self._limits = chosen_field(self._name, info, vector), limits_of(info)
@@ -122,16 +122,27 @@ class QdrantCollection:
         return int(counted.count)
 
     def notes(self) -> Mapping[str, str]:
-        """Return no notes."""
-        return {}
+        """Return our notes among the collection's metadata."""
+        with reading(self._name):
+            return notes_in(self._client.get_collection(self._name))
 
-    def leave_note(self, name: str, text: str) -> bool:  # noqa: ARG002
-        """Leave none."""
-        return False
+    def leave_note(self, name: str, text: str) -> bool:
+        """Keep a note in the collection's metadata; for that a key must manage the collection."""
+        kept = Ability.NOTES in self._traits.abilities
+        return kept and leave_note(self._client, self._name, name, text)
 
     def diagnose(self) -> list[Remark]:
-        """Say how it is read and written."""
-        return [Remark("reading", "by scroll"), Remark("writing", "by update_vectors")]
+        """Say what the key may do, how the collection stands, and how it is read and written."""
+        return Diagnosis(
+            client=self._client,
+            collection=self._name,
+            asked=self._asked,
+            traits=self._traits,
+            points=self._points,
+            limits=self._limits,
+            scope=self._scope,
+            local=is_local(self._client),
+        ).remarks()
 
     def close(self) -> None:
         """Do nothing: the client is the caller's."""
@@ -177,11 +188,6 @@ def store_of(
     return StubPoints(client, collection, field, timeout, scope)
 
 
-def is_local(client: QdrantClient) -> bool:
-    """Tell whether *client* holds its collections itself."""
-    return isinstance(client._client, QdrantLocal)
-
-
 def _outcome(found: bool, there: bool, due: bool, sent: Outcome) -> Outcome:
     if due:
         return sent
@@ -190,45 +196,18 @@ def _outcome(found: bool, there: bool, due: bool, sent: Outcome) -> Outcome:
     return Outcome.CHANGED if found else Outcome.MISSING
 
 
-def _resolved(client: QdrantClient, name: str) -> str:
-    """Return the collection's own name where *name* is an alias; a key for one collection sees no aliases."""
-    with reading(f"{_place(client)}/{name}"):
-        aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
-        own = aliases.get(name, name)
-        if client.collection_exists(own):
-            return own
-        names = sorted(each.name for each in client.get_collections().collections)
-    raise UnfitCollection(f"there is no collection {name!r}; there are: {', '.join([*names, *aliases]) or 'none'}")
-
-
 def _traits(client: QdrantClient, name: str, field: Field, scope: Scope) -> Traits:
     local = is_local(client)
     cosine = field.metric is Metric.COSINE
+    engine = engine_of(client)
     return Traits(
-        collection=f"{_place(client)}/{name}",
+        collection=f"{place_of(client)}/{name}",
         vector=field.name,
-        engine=_engine(client, local=local),
+        engine=engine,
         width=field.width,
         metric=field.metric,
         rescales=cosine,
         tolerance=LOCAL_ROUNDING if local and cosine else 0.0,
         scope=scope.conditions,
+        abilities=frozenset({Ability.NOTES} if local or keeps_notes(engine) else ()),
     )
-
-
-def _engine(client: QdrantClient, *, local: bool) -> str:
-    if local:
-        return "Qdrant local mode"
-    with reading("version"):
-        return f"Qdrant {client.info().version}"
-
-
-def _place(client: QdrantClient) -> str:
-    """Return where the collection lives, spelled in one way."""
-    options = client.init_options
-    if options["path"]:
-        return f"qdrant+local:{Path(options['path']).resolve()}"
-    if options["location"] == ":memory:":
-        return f"qdrant+memory:{id(client)}"
-    remote: Any = client._client
-    return f"qdrant:{canonical_host(remote._host)}:{remote._port}{remote._prefix}"

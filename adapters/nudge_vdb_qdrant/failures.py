@@ -32,7 +32,10 @@ LOST = (
     grpc.StatusCode.UNKNOWN,
 )
 """No answer, or a shard that gave none: a write may have reached some of the replicas."""
-KEY = "set QDRANT_API_KEY to a key that may read and write this collection"
+KEY = (
+    "set QDRANT_API_KEY to a key that may read and write this collection; "
+    "one for a single collection knows it by its own name only, not by an alias"
+)
 OTHER = (
     "check host and port: Qdrant has REST at 6333 and gRPC at 6334, unless it was told otherwise (?grpc_port=); "
     "if it speaks TLS, write qdrant+https://"

@@ -1,0 +1,43 @@
+"""Notes of ours with a collection, kept in its metadata."""
+
+from __future__ import annotations
+
+import re
+
+from qdrant_client import QdrantClient
+from qdrant_client.http.models import CollectionInfo
+
+from nudge_vdb.errors import Refused
+from nudge_vdb_qdrant.failures import reading
+
+OURS = "nudge_vdb"
+FIRST_TO_KEEP_NOTES = (1, 16)
+
+
+def keeps_notes(engine: str) -> bool:
+    """Tell whether a server such as "Qdrant 1.16.3" knows metadata; older ones drop them silently."""
+    return version_of(engine) >= FIRST_TO_KEEP_NOTES
+
+
+def version_of(engine: str) -> tuple[int, int]:
+    """Return major and minor version of a server such as "Qdrant 1.16.3", (0, 0) where that says none."""
+    found = re.search(r"(\d+)\.(\d+)", engine)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def notes_in(info: CollectionInfo) -> dict[str, str]:
+    """Return our notes among the metadata of a collection."""
+    held = info.config.metadata or {}
+    return {name: text for name, text in held.items() if name.startswith(OURS) and isinstance(text, str) and text}
+
+
+def leave_note(client: QdrantClient, collection: str, name: str, text: str) -> bool:
+    """Keep *text* under *name*, nothing if it is ""; tell whether the key may do that, for which it must manage all.
+
+    The server merges what it is sent into what there is, and drops names whose value is null.
+    """
+    try:
+        with reading(collection):
+            return bool(client.update_collection(collection, metadata={name: text or None}))
+    except Refused:
+        return False
