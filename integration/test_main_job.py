@@ -1,6 +1,7 @@
 """The main job through each embedded engine: tune, look through the engine's own client, undo."""
 
 import json
+import os
 from contextlib import closing
 
 import numpy as np
@@ -10,6 +11,7 @@ from qdrant_client import QdrantClient, models
 
 from benchmarks.quality import compare, summary, without_signal
 from benchmarks.sets import load
+from integration.engines import own_name
 from nudge_vdb.metrics import parse_measure
 from nudge_vdb.ranking import score_ranking
 
@@ -21,6 +23,7 @@ BASE = {"cranfield": 0.3805, "metatool": 0.678}
 class QdrantLocal:
     """A collection in local mode, filled and read by Qdrant's own client."""
 
+    name = "rows"
     tolerance = 1e-6  # local mode scales vectors to length 1 whenever they are written
 
     def __init__(self, request):
@@ -38,20 +41,20 @@ class QdrantLocal:
             for number, (vector, other) in enumerate(zip(vectors.tolist(), others.tolist(), strict=True), start=1)
         ]
         with self.client() as client:
-            client.delete_collection("rows")
-            client.create_collection("rows", vectors_config=config)
-            client.upsert("rows", points)
+            client.delete_collection(self.name)
+            client.create_collection(self.name, vectors_config=config)
+            client.upsert(self.name, points)
 
     def read(self):
         with self.client() as client:
-            points, _ = client.scroll("rows", limit=10_000, with_vectors=True)
+            points, _ = client.scroll(self.name, limit=10_000, with_vectors=True)
         vectors = np.array([point.vector["text"] for point in points], np.float32)
         return vectors, [(point.id, point.payload, point.vector["other"]) for point in points]
 
     def search(self, queries):
         requests = [models.QueryRequest(query=query, using="text", limit=10) for query in queries.tolist()]
         with self.client() as client:
-            answers = client.query_batch_points("rows", requests)
+            answers = client.query_batch_points(self.name, requests)
         return [[str(point.id) for point in answer.points] for answer in answers]
 
 
@@ -62,10 +65,12 @@ class QdrantOnServer(QdrantLocal):
 
     def __init__(self, request):
         self.server = request.getfixturevalue("qdrant")
-        self.address = self.server.address("rows", vector="text")
+        self.name = own_name("rows")
+        self.address = self.server.address(self.name, vector="text")
 
     def client(self):
-        return closing(QdrantClient(url=self.server.url, check_compatibility=False, timeout=60))
+        key = os.environ.get("QDRANT_API_KEY")
+        return closing(QdrantClient(url=self.server.url, api_key=key, check_compatibility=False, timeout=60))
 
 
 class MilvusLite:

@@ -1,8 +1,5 @@
 """The contract over a Qdrant server, by gRPC and by REST, and what only a server can show."""
 
-import base64
-import hmac
-import json
 import os
 import re
 import signal
@@ -13,10 +10,10 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from integration.engines import for_tests, qdrant_server
+from integration.engines import for_tests, own_name, qdrant_server
 from nudge_vdb.backends import connect, fill
 from nudge_vdb.contract import Fixture, Metric, Outcome, Rows, agree
-from nudge_vdb.errors import Refused, UnfitCollection, Unknown, Unreachable
+from nudge_vdb.errors import UnfitCollection, Unknown, Unreachable
 from nudge_vdb.retry import Patient
 from nudge_vdb.testing import CollectionContract, example_rows
 from nudge_vdb.testing.kit import scan_all, turned
@@ -64,7 +61,7 @@ class TestRest(TestNamedCosine):
 
 
 def name_of(tmp_path) -> str:
-    return re.sub(r"\W", "_", tmp_path.name)
+    return own_name(tmp_path.name)
 
 
 @pytest.fixture
@@ -77,7 +74,7 @@ def filled(qdrant, tmp_path):
 
 @pytest.fixture
 def client(qdrant):
-    client = QdrantClient(url=qdrant.url, check_compatibility=False)
+    client = QdrantClient(url=qdrant.url, api_key=os.environ.get("QDRANT_API_KEY"), check_compatibility=False)
     yield client
     client.close()
 
@@ -162,49 +159,6 @@ def test_the_limits_of_strict_mode_are_kept(qdrant, client, tmp_path):
     assert collection.write(keys, turned(before), before) == [Outcome.WRITTEN] * 60
     assert (scan_all(collection, 1000)[1] == turned(before)).all()
     collection.close()
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
-    """A server that wants a key, and hands out tokens."""
-    settings = {"QDRANT__SERVICE__API_KEY": "the key of all keys", "QDRANT__SERVICE__JWT_RBAC": "true"}
-    with for_tests(qdrant_server(tmp_path_factory.mktemp("guarded"), settings)) as server:
-        yield server
-
-
-def token(**claims) -> str:
-    """A JSON web token signed with the server's key."""
-
-    def encoded(content: bytes) -> str:
-        return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-    body = ".".join(encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
-    return f"{body}.{encoded(hmac.new(b'the key of all keys', body.encode(), 'sha256').digest())}"
-
-
-@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
-def test_a_key_for_one_collection_is_enough_and_one_that_only_reads_is_refused_when_it_writes(guarded, monkeypatch):
-    monkeypatch.setenv("QDRANT_API_KEY", "the key of all keys")
-    fill(guarded.address("mine", vector="v"), example_rows(list(range(30)), 8), Metric.DOT).close()
-    monkeypatch.setenv("QDRANT_API_KEY", token(access=[{"collection": "mine", "access": "prw"}]))
-    collection = connect(guarded.address("mine", vector="v"))
-    keys, before = scan_all(collection, 1000)
-    assert collection.write(keys, turned(before), before) == [Outcome.WRITTEN] * 30
-    collection.close()
-    monkeypatch.setenv("QDRANT_API_KEY", token(access=[{"collection": "mine", "access": "r"}]))
-    collection = connect(guarded.address("mine", vector="v"))
-    with pytest.raises(Refused, match="QDRANT_API_KEY"):
-        collection.write(keys, before, turned(before))
-    collection.close()
-
-
-@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
-@pytest.mark.parametrize("key", ["", "wrong"])
-def test_a_wrong_key_is_refused_and_never_repeated(guarded, key, monkeypatch):
-    monkeypatch.setenv("QDRANT_API_KEY", key)
-    with pytest.raises(Refused, match="set QDRANT_API_KEY") as refused:
-        connect(guarded.address("mine", vector="v"))
-    assert not key or key not in str(refused.value)
 
 
 def test_a_collection_with_its_users_own_shards_is_refused(client, qdrant, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -9,11 +10,11 @@ import numpy as np
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from nudge_vdb.contract import Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
-from nudge_vdb.errors import Busy, EngineError, TooLarge, Unknown, Unreachable
+from nudge_vdb.errors import BadOption, Busy, EngineError, TooLarge, Unknown, Unreachable
 
 T = TypeVar("T")
 PATIENCE = 120.0
-"""Seconds after which an engine that keeps failing is given up."""
+"""Seconds after which an engine that keeps failing is given up, unless $NUDGE_VDB_PATIENCE says otherwise."""
 
 _backoff = wait_random_exponential(multiplier=0.2, max=10)
 
@@ -25,6 +26,22 @@ def _wait(state: RetryCallState) -> float:
     return _backoff(state) if asked is None else asked
 
 
+def chosen_patience() -> float:
+    """Return for how many seconds an engine that keeps failing is asked again.
+
+    Raises:
+        BadOption: $NUDGE_VDB_PATIENCE is no number of seconds.
+    """
+    text = os.environ.get("NUDGE_VDB_PATIENCE") or PATIENCE
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise BadOption(f"NUDGE_VDB_PATIENCE={text}: give a number of seconds, 0 or more")
+    return seconds
+
+
 class Patient:
     """A collection that tries again where that makes sense.
 
@@ -32,9 +49,9 @@ class Patient:
     answer was lost is never repeated blindly: its rows come back as unknown, for the caller to read back.
     """
 
-    def __init__(self, inner: Collection, patience: float = PATIENCE) -> None:
+    def __init__(self, inner: Collection, patience: float | None = None) -> None:
         self.inner = inner
-        self._patience = patience
+        self._patience = chosen_patience() if patience is None else patience
 
     @property
     def traits(self) -> Traits:

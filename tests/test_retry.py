@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nudge_vdb.contract import Metric, Outcome
-from nudge_vdb.errors import Busy, Refused, TooLarge, Unknown, Unreachable
+from nudge_vdb.errors import BadOption, Busy, Refused, TooLarge, Unknown, Unreachable
 from nudge_vdb.retry import PATIENCE, Patient
 from nudge_vdb.testing import Faulty, example_rows, memory_fixture
 from nudge_vdb.testing.kit import turned
@@ -194,3 +194,17 @@ def test_everything_else_is_asked_of_the_collection_inside(inner):
     assert patient.text_of(b"03") == "03"
     patient.close()
     patient.close()
+
+
+def test_patience_is_as_long_as_the_environment_says(inner, waits, monkeypatch):
+    monkeypatch.setenv("NUDGE_VDB_PATIENCE", "3")
+    with pytest.raises(Unreachable):
+        Patient(Faulty(inner, before=always(Unreachable("nobody there"), "count"))).count()
+    assert sum(waits) <= 3
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
+def test_a_patience_that_is_no_number_of_seconds_is_refused(inner, monkeypatch, text):
+    monkeypatch.setenv("NUDGE_VDB_PATIENCE", text)
+    with pytest.raises(BadOption, match=f"NUDGE_VDB_PATIENCE={text}: give a number of seconds"):
+        Patient(inner)
