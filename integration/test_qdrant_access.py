@@ -201,7 +201,7 @@ def test_a_token_that_expires_in_the_middle_of_a_write_leaves_a_run_that_can_be_
     assert "has expired; set a new one and run the same again" in told["message"]
     monkeypatch.setenv("QDRANT_API_KEY", token_for(name, "prw"))
     assert nudge_vdb("status", address)[1]["unfinished"] == 1
-    assert nudge_vdb("apply", address)[0] == 0
+    assert nudge_vdb("resume", address)[0] == 0
     assert nudge_vdb("verify", address)[0] == 0
     assert nudge_vdb("rollback", address, "--to", "0")[0] == 0
     assert vectors_of(fixture) == before

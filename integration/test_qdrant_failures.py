@@ -181,8 +181,8 @@ def finished(nudge_vdb, address, fixture, before, payloads):
     """Check that an interrupted run says so, can be finished, and can be undone bit for bit."""
     status, told = nudge_vdb("status", address)
     assert (status, told["unfinished"], told["live"]) == (0, 1, 0)
-    assert "was interrupted; finish it with" in told["message"]
-    status, told = nudge_vdb("apply", address)
+    assert "was interrupted with 20 of 60 rows done; go on with 'nudge-vdb resume ADDRESS'" in told["message"]
+    status, told = nudge_vdb("resume", address)
     assert (status, told["status"]) == (0, "applied")
     assert nudge_vdb("verify", address)[0] == 0
     assert vectors_of(fixture) != before
