@@ -51,6 +51,13 @@ class Outcome(StrEnum):
     """Sent, and no answer: it may or may not have been written."""
 
 
+class Precision(StrEnum):
+    """The numbers that an engine can hold as components."""
+
+    SINGLE = "float32"
+    HALF = "float16"
+
+
 class Ability(StrEnum):
     """What not every engine can do; the kit holds a collection to those that it claims."""
 
@@ -80,6 +87,11 @@ class Traits:
     scope: Mapping[str, str] = field(default_factory=dict)
     """The conditions that every row meets, by the name of the option that sets one; none is the whole collection."""
     abilities: frozenset[Ability] = frozenset()
+    precision: Precision = Precision.SINGLE
+    """What the engine rounds components to; vectors to be written are :func:`rounded` so before, and then held as sent.
+
+    A tolerance could not stand for it: how much a component is rounded by grows with the component.
+    """
 
     @property
     def identity(self) -> str:
@@ -152,10 +164,10 @@ class Collection(Protocol):
     def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
         """Replace the vectors of *keys* whose live vector still is *expected*, within the tolerance.
 
-        *keys* are distinct; *vectors* and *expected* are (len(keys), width), finite. Touches this vector field only:
-        payload and other vectors stay as they are. Never creates a row. A row that holds the new vector already
-        counts as written, so writing the same again is harmless. When it returns, every reader sees what it reports
-        as written.
+        *keys* are distinct; *vectors* and *expected* are (len(keys), width), finite and of the traits' precision.
+        Touches this vector field only: payload and other vectors stay as they are. Never creates a row. A row that
+        holds the new vector already counts as written, so writing the same again is harmless. When it returns, every
+        reader sees what it reports as written.
         """
 
     def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
@@ -186,6 +198,14 @@ class Collection(Protocol):
 
     def close(self) -> None:
         """Let go of the engine; may be called again."""
+
+
+def rounded(vectors: Vectors, precision: Precision) -> Vectors:
+    """Return what an engine of this *precision* holds when it is sent *vectors*; infinity where it overflows."""
+    if precision is Precision.SINGLE:
+        return vectors
+    with np.errstate(over="ignore"):
+        return vectors.astype(np.float16).astype(np.float32)
 
 
 def agree(left: Vectors, right: Vectors, tolerance: float) -> Mask:

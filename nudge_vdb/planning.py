@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.contract import Collection, RowKey, Traits, Vectors
-from nudge_vdb.errors import BadJudgements, UnfitCollection
+from nudge_vdb.contract import Collection, RowKey, Traits, Vectors, rounded
+from nudge_vdb.errors import BadJudgements, BadOption, UnfitCollection
 from nudge_vdb.judgements import Judgements, binary, merged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
@@ -23,6 +23,10 @@ from nudge_vdb.selection import FEWEST_QUERIES
 from nudge_vdb.snapshot import Content
 
 LOCATED_AT_ONCE = 1000
+SHORTEST = 1e-3
+"""The part of its length that a row must keep: engines keep the direction of nothing."""
+LONGEST = 1e19
+"""The square of a longer one is no float32."""
 
 
 @dataclass(frozen=True)
@@ -264,12 +268,33 @@ def moved_rows(course: Course, step: float, seen: NDArray[np.uint64]) -> Content
         scale = np.ones_like(lengths) if course.traits.rescales else lengths
         places.append(course.wanted[part][moving])
         bases.append(raw[moving])
-        tuned.append((rays.at(step).astype(np.float64) * scale[:, None])[moving].astype(np.float32))
+        target = (rays.at(step).astype(np.float64) * scale[:, None])[moving].astype(np.float32)
+        tuned.append(rounded(target, course.traits.precision))
     keys = course.ground.pages.keys.at(np.concatenate(places))
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return Content(
         KeyTable.of(keys[place] for place in order), np.concatenate(bases)[order], np.concatenate(tuned)[order], seen
     )
+
+
+def refuse_vanishing(content: Content, step: float, text_of: Callable[[RowKey], str]) -> None:
+    """Refuse a *step* after which a row would have lost its length, or have one that no engine can compare with.
+
+    Raises:
+        BadOption: such a row, and what to do.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        before, after = (
+            np.linalg.norm(vectors.astype(np.float64), axis=1) for vectors in (content.base, content.tuned)
+        )
+        lost = np.flatnonzero(~((after >= SHORTEST * before) & (after <= LONGEST)))
+    if len(lost):
+        worst = int(lost[0])
+        raise BadOption(
+            f"step {step:g} would leave row {text_of(content.keys[worst])!r} with a vector of length "
+            f"{after[worst]:.3g} (it is {before[worst]:.3g} long now), which cannot be searched for; "
+            "give a smaller --step, or --method nudge-n, which keeps lengths"
+        )
 
 
 def _no_rows(course: Course) -> Vectors:

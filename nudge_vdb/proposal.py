@@ -20,6 +20,7 @@ from nudge_vdb.planning import (
     match,
     moved_rows,
     query_digests,
+    refuse_vanishing,
     sample,
     set_course,
     sit_exam,
@@ -74,6 +75,7 @@ def propose(
     course = set_course(train, list(held_out.values()), ground, options, collection.traits)
     choice = _choose(course, train, options)
     content = moved_rows(course, choice.step, np.unique(query_digests(judgements)))
+    refuse_vanishing(content, choice.step, ground.text_of)
     now = None if live is None else Live(collection, ground, live, options)
     apart_figures = {name: _held_out(course, judged, choice.place, now) for name, judged in held_out.items()}
     scored_now = now.compared(choice.scored.judgements, choice.table.warm[choice.place]) if now else None

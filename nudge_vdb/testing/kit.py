@@ -17,12 +17,14 @@ from nudge_vdb.contract import (
     Mask,
     Metric,
     Outcome,
+    Precision,
     RowKey,
     Rows,
     StoredRow,
     Vectors,
     Weight,
     agree,
+    rounded,
 )
 from nudge_vdb.testing.examples import example_rows
 
@@ -307,12 +309,13 @@ def write(collection: Collection, keys: list[RowKey], vectors: Vectors, expected
 
 
 def turned(vectors: Vectors, share: float = 0.7) -> Vectors:
-    """Turn each row of *vectors* towards a fixed direction of its own, keeping its length."""
+    """Turn each row of *vectors* towards a fixed direction of its own, keeping its length and its precision."""
     rng = np.random.default_rng(5)
     moved = vectors + share * rng.normal(size=vectors.shape) / np.sqrt(vectors.shape[1])
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     moved *= lengths / np.linalg.norm(moved, axis=1, keepdims=True)
-    return np.asarray(moved.astype(np.float32))
+    half = (rounded(vectors, Precision.HALF) == vectors).all()
+    return rounded(np.asarray(moved.astype(np.float32)), Precision.HALF if half else Precision.SINGLE)
 
 
 def nearest(queries: Vectors, vectors: Vectors, metric: Metric, k: int) -> list[list[int]]:
