@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_before_delay,
+    wait_random_exponential,
+)
 
 from nudge_vdb.contract import Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadOption, Busy, EngineError, TooLarge, Unknown, Unreachable
@@ -24,6 +31,20 @@ def _wait(state: RetryCallState) -> float:
     failure = state.outcome.exception() if state.outcome else None
     asked = failure.retry_after if isinstance(failure, Busy) else None
     return _backoff(state) if asked is None else asked
+
+
+def until_none_is_left(attempt: Callable[[], list[T]], patience: float = PATIENCE) -> list[T]:
+    """Call *attempt*, which returns what it leaves undone, until that is nothing; return what is left at the end.
+
+    Waits grow between attempts. It is called once, however little *patience* there is, in seconds.
+    """
+    undone = Retrying(
+        retry=retry_if_result(bool),
+        wait=_backoff,
+        stop=stop_before_delay(patience),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else [],
+    )
+    return undone(attempt)
 
 
 def chosen_patience() -> float:

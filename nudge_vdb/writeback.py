@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 
@@ -13,11 +14,10 @@ from nudge_vdb.interruption import held_back
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import sign
+from nudge_vdb.retry import chosen_patience, until_none_is_left
 from nudge_vdb.state import State
 
 BATCH_BYTES = 4 << 20
-READ_BACKS = 5
-"""How often rows with an unknown outcome are read back and sent again before they are reported as unknown."""
 
 
 @dataclass
@@ -47,6 +47,31 @@ class Tally:
             self.skip(Outcome(outcome), texts)
 
 
+@dataclass(frozen=True)
+class _Move:
+    """Where rows come from and where they go."""
+
+    collection: Collection
+    lineage: Lineage
+    start: int
+    goal: int
+    resumed: bool
+    """Whether some of the rows may have been sent before without an answer.
+
+    Such a row is sent even if it reads as there: of its replicas, a read sees one, and a write that failed may have
+    reached that one only.
+    """
+
+    @property
+    def open(self) -> frozenset[Outcome]:
+        """The outcomes after which to look again.
+
+        Between replicas that differ, a row seems changed when one was read before the write and another by it; if it
+        is its owner's, the next look tells.
+        """
+        return frozenset({Outcome.UNKNOWN, Outcome.CHANGED} if self.resumed else {Outcome.UNKNOWN})
+
+
 def move_to(
     number: int, collection: Collection, state: State, lineage: Lineage, progress: Callable[[int], None]
 ) -> Tally:
@@ -61,15 +86,16 @@ def move_to(
         Locked: another run has taken over; nothing was written since.
     """
     start, keys = state.journal.live, lineage.keys()
+    move = _Move(collection, lineage, start, number, resumed=state.journal.unfinished is not None)
     state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys)})
     sign(collection, state)
-    tally, done = Tally(), 0
+    tally, done, patience = Tally(), 0, chosen_patience()
     with held_back() as asked_to_stop:
         for part in batches(keys, state.traits.width):
             if asked_to_stop():
                 raise Stopped(f"stopped with {done:,} of {len(keys):,} rows done; {way_on(start)}")
             state.require_hold()
-            batch = _move(collection, lineage, part, (start, number))
+            batch = _bring(move, part, 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)
             state.journal.add("batch", rows=len(part), written=batch.written, skipped=batch.skipped)
             tally.add(batch)
             done += len(part)
@@ -91,47 +117,54 @@ def batches(keys: KeyTable, width: int) -> Iterator[list[RowKey]]:
         yield keys.at(range(first, min(first + rows, len(keys))))
 
 
-def _move(collection: Collection, lineage: Lineage, keys: list[RowKey], versions: tuple[int, int]) -> Tally:
-    """Bring one batch to its targets, reading back what stays unknown."""
+def _bring(move: _Move, keys: list[RowKey], patience: float) -> Tally:
+    """Bring one batch to its targets; rows whose outcome stays unknown are read and sent again, with *patience*."""
     tally = Tally()
-    keys = _write_once(collection, lineage, keys, versions, tally)
-    for _ in range(READ_BACKS):
-        if not keys:
-            return tally
+    left = _write_once(move, keys, tally)
+    again = replace(move, resumed=True)
+
+    def send_again() -> list[RowKey]:
+        nonlocal left
         seen = Tally()
-        keys = _write_once(collection, lineage, keys, versions, seen)
+        left = _write_once(again, left, seen)
         seen.written, seen.already = seen.written + seen.already, 0  # what is there now is what was sent unanswered
         tally.add(seen)
-    tally.skip(Outcome.UNKNOWN, _texts(collection, keys))
+        return left
+
+    if left:
+        until_none_is_left(send_again, patience)
+    tally.skip(Outcome.UNKNOWN, _texts(move.collection, left))
     return tally
 
 
-def _write_once(
-    collection: Collection, lineage: Lineage, keys: list[RowKey], versions: tuple[int, int], tally: Tally
-) -> list[RowKey]:
-    """Read *keys*, write those that are ours and not there yet; return those whose outcome is unknown."""
+def _write_once(move: _Move, keys: list[RowKey], tally: Tally) -> list[RowKey]:
+    """Read *keys*, write those that are ours and not there yet; return those to look at again."""
+    collection, lineage = move.collection, move.lineage
     live = np.zeros((len(keys), collection.traits.width), np.float32)
     found = collection.fetch(keys, live)
     base, ours = lineage.bases(keys, live)
-    target = lineage.targets(versions[1], keys, base)
-    left, wanted = lineage.holds(versions[0], keys), lineage.holds(versions[1], keys)
+    target = lineage.targets(move.goal, keys, base)
+    left, wanted = lineage.holds(move.start, keys), lineage.holds(move.goal, keys)
     there = found & ours & agree(live, target, collection.traits.tolerance)
-    due = np.flatnonzero(found & ours & ~there)
-    owners = (found & ~ours & left & ~wanted) | (found & ours & lineage.rebased(versions[1], keys, base))
-    tally.already += int(there.sum())
+    due = found & ours if move.resumed else found & ours & ~there
+    owners = (found & ~ours & left & ~wanted) | (found & ours & lineage.rebased(move.goal, keys, base))
+    tally.already += int((there & ~due).sum())
     tally.rebased += _texts(collection, keys, owners)
     tally.skip(Outcome.MISSING, _texts(collection, keys, ~found & (left | wanted)))
     tally.skip(Outcome.CHANGED, _texts(collection, keys, found & ~ours & wanted))
-    return _send(collection, [keys[place] for place in due], target[due], live[due], tally)
+    return _send(move, list(compress(keys, due)), target[due], live[due], there[due], tally)
 
 
-def _send(collection: Collection, keys: list[RowKey], target: Vectors, live: Vectors, tally: Tally) -> list[RowKey]:
-    """Write *keys* and note the outcomes; return those that are unknown."""
-    outcomes = collection.write(keys, target, live) if keys else []
-    for outcome in (Outcome.CHANGED, Outcome.MISSING, Outcome.REFUSED):
-        tally.skip(outcome, _texts(collection, keys, np.array([each is outcome for each in outcomes], bool)))
-    tally.written += sum(outcome is Outcome.WRITTEN for outcome in outcomes)
-    return [key for key, outcome in zip(keys, outcomes, strict=True) if outcome is Outcome.UNKNOWN]
+def _send(move: _Move, keys: list[RowKey], target: Vectors, live: Vectors, there: Mask, tally: Tally) -> list[RowKey]:
+    """Write *keys*, of which some read as *there*, and note the outcomes; return those that are open."""
+    outcomes = move.collection.write(keys, target, live) if keys else []
+    final = {Outcome.CHANGED, Outcome.MISSING, Outcome.REFUSED} - move.open
+    for outcome in final:
+        tally.skip(outcome, _texts(move.collection, keys, np.array([each is outcome for each in outcomes], bool)))
+    written = np.array([outcome is Outcome.WRITTEN for outcome in outcomes], bool)
+    tally.written += int((written & ~there).sum())
+    tally.already += int((written & there).sum())
+    return [key for key, outcome in zip(keys, outcomes, strict=True) if outcome in move.open]
 
 
 def _texts(collection: Collection, keys: Sequence[RowKey], which: Mask | None = None) -> list[str]:

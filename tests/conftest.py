@@ -1,6 +1,7 @@
 """A small world in which tuning helps: documents and queries live in different parts of the space."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,3 +66,12 @@ def world() -> World:
 def worlds():
     """Make worlds to order: worlds(metric, seed)."""
     return make_world
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Let time pass in no time, for tenacity alone; return how long each wait was."""
+    waited = []
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr("tenacity.time", SimpleNamespace(monotonic=lambda: 1000.0 + sum(waited)))
+    return waited

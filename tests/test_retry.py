@@ -1,13 +1,11 @@
 """Patience: what is tried again, what is halved, and what is never sent twice."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from nudge_vdb.contract import Metric, Outcome
 from nudge_vdb.errors import BadOption, Busy, Refused, TooLarge, Unknown, Unreachable
-from nudge_vdb.retry import PATIENCE, Patient
+from nudge_vdb.retry import PATIENCE, Patient, until_none_is_left
 from nudge_vdb.testing import Faulty, example_rows, memory_fixture
 from nudge_vdb.testing.kit import turned
 
@@ -16,13 +14,7 @@ KEYS = [name.encode() for name in ROWS.ids]
 TARGET = turned(ROWS.vectors)
 
 
-@pytest.fixture(autouse=True)
-def waits(monkeypatch):
-    """Let time pass in no time, for tenacity alone; return how long each wait was."""
-    waited = []
-    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
-    monkeypatch.setattr("tenacity.time", SimpleNamespace(monotonic=lambda: 1000.0 + sum(waited)))
-    return waited
+pytestmark = pytest.mark.usefixtures("waits")
 
 
 @pytest.fixture
@@ -186,6 +178,22 @@ def test_only_the_half_whose_answer_was_lost_is_unknown(inner):
     outcomes = Patient(faulty).write(KEYS, TARGET, ROWS.vectors)
     assert outcomes == [Outcome.UNKNOWN] * 5 + [Outcome.WRITTEN] * 6
     assert faulty.calls["write"] == 3
+
+
+def test_what_is_left_is_tried_again_with_ever_longer_waits_until_nothing_is(waits):
+    left = [3, 2, 1, 0]
+    assert until_none_is_left(lambda: [b"row"] * left.pop(0)) == []
+    assert left == []
+    assert len(waits) == 3
+
+
+@pytest.mark.parametrize("patience", [0.0, PATIENCE])
+def test_what_is_left_when_patience_ends_is_told(patience, waits):
+    tries = []
+    assert until_none_is_left(lambda: tries.append(1) or [b"row"], patience) == [b"row"]
+    assert sum(waits) <= patience
+    assert len(tries) == len(waits) + 1
+    assert (len(tries) > 10) == (patience > 0)
 
 
 def test_everything_else_is_asked_of_the_collection_inside(inner):

@@ -257,7 +257,7 @@ def test_a_lost_answer_is_read_back_and_ends_as_if_nothing_had_happened(world, t
     assert nudge_vdb.verify(world.collection, state=tmp_path).tuned == 80
 
 
-def test_rows_whose_outcome_stays_unknown_are_listed(world, tmp_path):
+def test_rows_whose_outcome_stays_unknown_are_listed(world, tmp_path, waits):
     def lose():
         raise Unknown("connection lost")
 
@@ -265,6 +265,55 @@ def test_rows_whose_outcome_stays_unknown_are_listed(world, tmp_path):
     applied = nudge_vdb.apply(nudge_vdb.plan(faulty, world.train, state=tmp_path))
     assert applied.written == 0
     assert sorted(applied.skipped["unknown"]) == sorted(set(world.train.rows))
+
+
+class HalfApplied(Faulty):
+    """The first writes reach one replica, which is the one that is read, and fail at the other."""
+
+    def __init__(self, inner, failing):
+        super().__init__(inner)
+        self.failing = failing
+        self.replica = {}
+
+    def write(self, keys, vectors, expected):
+        outcomes = super().write(keys, vectors, expected)
+        if self.calls["write"] <= self.failing:
+            raise Unknown("4 out of 6 shards failed to apply operation")
+        self.replica |= dict(zip(keys, vectors, strict=True))
+        return outcomes
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_rows_of_a_failed_write_are_sent_again_even_if_they_read_as_written(world, tmp_path, waits, failing):
+    halved = HalfApplied(world.collection, failing)
+    applied = nudge_vdb.apply(nudge_vdb.plan(halved, world.train, state=tmp_path))
+    assert (applied.written, applied.skipped) == (80, {})
+    assert len(halved.replica) == 80
+    assert len(waits) == failing - 1
+
+
+class Flickering(HalfApplied):
+    """After the failed writes, the next fetch sees the one replica and the write that follows the other."""
+
+    def write(self, keys, vectors, expected):
+        if self.calls["write"] == self.failing:
+            self.calls["write"] += 1
+            return [Outcome.CHANGED] * len(keys)
+        return super().write(keys, vectors, expected)
+
+
+def test_a_row_whose_replicas_differ_is_not_taken_for_its_owners(world, tmp_path, waits):
+    flickering = Flickering(world.collection, 1)
+    applied = nudge_vdb.apply(nudge_vdb.plan(flickering, world.train, state=tmp_path))
+    assert (applied.report["status"], applied.written, applied.skipped) == ("applied", 80, {})
+    assert len(flickering.replica) == 80
+
+
+def test_an_interrupted_move_is_sent_again_as_a_whole(world, tmp_path, waits):
+    nudge_vdb.apply(nudge_vdb.plan(HalfApplied(world.collection, 1000), world.train, state=tmp_path))
+    halved = HalfApplied(world.collection, 0)
+    applied = nudge_vdb.apply(nudge_vdb.prepared(halved, state=tmp_path))
+    assert (applied.written, applied.report["already"], len(halved.replica)) == (0, 80, 80)
 
 
 BATCHES = 8
@@ -528,7 +577,7 @@ def test_an_interrupted_write_that_was_forced_is_finished_without_force(world, t
     assert nudge_vdb.apply(plan).report["status"] == "applied"
 
 
-def test_a_move_with_rows_of_unknown_outcome_stays_unfinished(world, tmp_path):
+def test_a_move_with_rows_of_unknown_outcome_stays_unfinished(world, tmp_path, waits):
     def lose():
         raise Unknown("connection lost")
 
