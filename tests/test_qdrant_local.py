@@ -97,7 +97,7 @@ def dense(size=4, distance=models.Distance.COSINE, **more):
         ),
         ({"vectors_config": {}, "sparse_vectors_config": {"s": models.SparseVectorParams()}}, None, "only sparse"),
         ({"vectors_config": dense(distance=models.Distance.MANHATTAN)}, None, "Manhattan; expected one of Cosine"),
-        ({"vectors_config": dense(datatype=models.Datatype.UINT8)}, None, "uint8; only float32"),
+        ({"vectors_config": dense(datatype=models.Datatype.UINT8)}, None, "uint8; only float32 and float16"),
         (
             {
                 "vectors_config": dense(
@@ -147,6 +147,20 @@ def test_rows_without_the_vector_are_marked_and_never_given_one(client):
     assert "a" not in points[1].vector
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, 1e20])
+def test_what_would_not_be_held_as_sent_is_refused_before_anything_is_written(client, wrong):
+    client.create_collection("articles", vectors_config=dense())
+    before = np.eye(4, dtype=np.float32)
+    client.upsert("articles", [models.PointStruct(id=number, vector=before[number].tolist()) for number in range(4)])
+    collection = QdrantCollection(client, "articles")
+    keys = collection.scan(None, 10).keys
+    target = before[::-1].copy()
+    target[2] = wrong
+    with pytest.raises(Refused, match="expected"):
+        collection.write(keys, target, before)
+    assert (collection.scan(None, 10).vectors == before).all()
+
+
 def test_a_folder_open_in_another_client_is_unreachable_and_says_why(client, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the client forgets to close a file that it could not lock
@@ -160,7 +174,10 @@ def test_a_folder_open_in_another_client_is_unreachable_and_says_why(client, tmp
     [
         ("qdrant+ftp://host/articles", "qdrant\\+ftp is not known"),
         ("qdrant+local:///nowhere/articles", "no folder of Qdrant's local mode"),
-        ("qdrant+local:///nowhere/articles?colour=red", "no option colour; known: vector, where, filter, timeout"),
+        (
+            "qdrant+local:///nowhere/articles?colour=red",
+            "no option colour; known: vector, where, filter, shard_key, timeout",
+        ),
         ("qdrant:///articles", "names a host"),
     ],
 )

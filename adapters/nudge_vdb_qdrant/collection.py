@@ -7,29 +7,47 @@ from typing import cast
 
 import numpy as np
 from qdrant_client import QdrantClient, models
+from qdrant_client.http.models import CollectionInfo
 
-from nudge_vdb.contract import Ability, Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors, agree
+from nudge_vdb.contract import (
+    Ability,
+    Mask,
+    Metric,
+    Outcome,
+    Page,
+    Precision,
+    Remark,
+    RowKey,
+    Traits,
+    Vectors,
+    agree,
+    rounded,
+)
 from nudge_vdb.errors import Refused, TooLarge, UnfitCollection
 from nudge_vdb_qdrant.diagnosis import Diagnosis
 from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.fields import Field, chosen_field, limits_of
-from nudge_vdb_qdrant.keys import PointId, id_of, key_of, parsed_id
+from nudge_vdb_qdrant.keys import PointId, ShardKey, key_of, prefix_of
 from nudge_vdb_qdrant.naming import engine_of, is_local, place_of, resolved
 from nudge_vdb_qdrant.notes import keeps_notes, leave_note, notes_in
-from nudge_vdb_qdrant.points import ClientPoints, PointStore, Vanished
+from nudge_vdb_qdrant.points import PointStore, Target
+from nudge_vdb_qdrant.reading import store_of, suited
 from nudge_vdb_qdrant.scope import EVERYTHING, Scope
-from nudge_vdb_qdrant.stub_points import StubPoints
+from nudge_vdb_qdrant.shards import Shards, shard_keys_of, within
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds."""
 LOCAL_ROUNDING = 1e-6
 """Local mode scales again what comes scaled; a server stores such vectors bit for bit."""
+LONGEST = 1e19
+"""What is longer is stored as zeros where it is scaled."""
 
 
 class QdrantCollection:
     """The vectors of one field, through a client of the caller's.
 
-    *vector* names the field; without it, the only dense one is taken. The client stays open when this is closed.
+    *vector* names the field; without it, the only dense one is taken. *shard_key* keeps to the points under it, where
+    the users of the collection shard it themselves. The client stays open when this is closed.
     """
 
     def __init__(
@@ -40,14 +58,18 @@ class QdrantCollection:
         *,
         timeout: float | None = None,
         scope: Scope = EVERYTHING,
+        shard_key: str | None = None,
     ) -> None:
         self._client, self._asked, self._scope = client, collection, scope
         self._name = resolved(client, collection)
         with reading(self._name):
             info = client.get_collection(self._name)
         self._field, self._limits = chosen_field(self._name, info, vector), limits_of(info)
-        self._traits = _traits(client, self._name, self._field, scope)
-        self._points = store_of(client, self._name, self._field, timeout or DEFAULT_TIMEOUT, scope)
+        self.shard_keys = shard_keys_of(client, self._name, info, shard_key)
+        self._traits = _traits(client, self._name, self._field, within(scope, shard_key))
+        stores = {key: self._store(info, key, timeout or DEFAULT_TIMEOUT) for key in (None, *self.shard_keys)}
+        self._points, self._shards = stores[None], Shards({key: stores[key] for key in self.shard_keys}, shard_key)
+        self._replicated = (info.config.params.replication_factor or 1) > 1
         self._refuse_shared_rows()
 
     @property
@@ -56,30 +78,25 @@ class QdrantCollection:
         return self._traits
 
     def scan(self, cursor: str | None, limit: int) -> Page:
-        """Return the points after *cursor*: integers ascending, then UUIDs ascending."""
-        start = None if cursor is None else parsed_id(cursor)
-        found, following = self._points.scroll(start, min(limit, self._limits.page))
-        keys = [key_of(point) for point in found.ids]
-        return Page(keys, self._scaled(found.vectors), ~found.present, None if following is None else str(following))
+        """Return the points after *cursor*: integers ascending, then UUIDs ascending; shard key by shard key."""
+        keys, found, following = self._shards.page(cursor, min(limit, self._limits.page))
+        if found is None:
+            return Page([], np.empty((0, self._field.width), np.float32), np.zeros(0, bool), following)
+        return Page(keys, self._scaled(found.vectors), ~found.present, following)
 
     def locate(self, texts: Sequence[str]) -> list[RowKey | None]:
         """Return the keys of those ids that exist; a UUID may be spelled in any of its forms."""
-        asked = [parsed_id(text) for text in texts]
-        wanted = [point for point in asked if point is not None]
-        existing = self._points.existing(wanted) if wanted else set()
-        return [key_of(point) if point is not None and point in existing else None for point in asked]
+        return self._shards.locate(texts)
 
     def text_of(self, key: RowKey) -> str:
-        """Return the id: decimal, or a UUID in its canonical form."""
-        return str(id_of(key))
+        """Return the id: decimal, or a UUID in its canonical form, behind its shard key where there may be several."""
+        return self._shards.text_of(key)
 
     def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
         """Retrieve by id; the answer may lack points and is aligned by id, never by position."""
-        mask = np.zeros(len(keys), bool)
-        if len(keys):
-            found = self._points.retrieve([id_of(key) for key in keys])
-            place = {key: number for number, key in enumerate(keys)}
-            places = [place[key_of(point)] for point in found.ids]
+        mask, place = np.zeros(len(keys), bool), {key: number for number, key in enumerate(keys)}
+        for present, found in self._shards.retrieve(keys):
+            places = [place[key] for key in present]
             out[places], mask[places] = self._scaled(found.vectors), found.present
         return mask
 
@@ -88,38 +105,34 @@ class QdrantCollection:
 
         Between the comparison and the update lies a window of a few milliseconds that Qdrant has no way to close.
         """
-        if vectors.shape != (len(keys), self._field.width) or not np.isfinite(vectors).all():
-            raise Refused(f"{self._name}: expected {len(keys)} finite vectors of {self._field.width} components")
+        self._refuse_unstorable(keys, vectors)
         if len(keys) > self._limits.batch:
             raise TooLarge(f"{self._name} takes at most {self._limits.batch} points in one update (strict mode)")
         live = np.zeros_like(vectors)
         found = self.fetch(keys, live)
         there = found & agree(live, vectors, self._traits.tolerance)
-        due = found & ~there & agree(live, expected, self._traits.tolerance)
-        sent = self._update([key for key, wanted in zip(keys, due, strict=True) if wanted], vectors[due])
-        return [_outcome(*row, sent) for row in zip(found, there, due, strict=True)]
+        due = found & (self._to_send(there) | agree(live, expected, self._traits.tolerance) & ~there)
+        places = np.flatnonzero(due).tolist()
+        sent = dict(zip(places, self._shards.update([keys[place] for place in places], vectors[places]), strict=True))
+        return [sent.get(place) or _unsent(found[place], there[place]) for place in range(len(keys))]
 
     def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
         """Search as an application would, with the collection's own parameters."""
-        requests = [
-            models.QueryRequest(
-                query=query.tolist(),
-                using=self._field.name or None,
-                filter=self._scope.filter,
-                limit=k,
-                with_payload=False,
-            )
-            for query in queries
-        ]
-        with reading(self._name):
-            answers = self._client.query_batch_points(self._name, requests) if requests else []
-        return [[key_of(cast("PointId", point.id)) for point in answer.points] for answer in answers]
+        found: list[list[tuple[float, RowKey]]] = [[] for _ in queries]
+        for shard_key in self.shard_keys if len(queries) else ():
+            for hits, some in zip(found, self._found_under(shard_key, queries, k), strict=True):
+                hits += some
+        return [[key for _, key in sorted(hits, key=lambda hit: hit[0])[:k]] for hits in found]
 
     def count(self) -> int:
         """Return about how many points there are."""
+        exact = self._scope.filter is not None
         with reading(self._name):
-            counted = self._client.count(self._name, self._scope.filter, exact=self._scope.filter is not None)
-        return int(counted.count)
+            counted = [
+                self._client.count(self._name, self._scope.filter, exact=exact, shard_key_selector=shard_key).count
+                for shard_key in self.shard_keys
+            ]
+        return sum(counted)
 
     def notes(self) -> Mapping[str, str]:
         """Return our notes among the collection's metadata."""
@@ -147,14 +160,43 @@ class QdrantCollection:
     def close(self) -> None:
         """Do nothing: the client is the caller's."""
 
-    def _update(self, keys: list[RowKey], vectors: Vectors) -> Outcome:
-        if not keys:
-            return Outcome.WRITTEN
-        try:
-            self._points.update([id_of(key) for key in keys], vectors)
-        except Vanished:
-            return Outcome.UNKNOWN
-        return Outcome.WRITTEN
+    def _store(self, info: CollectionInfo, shard_key: ShardKey | None, timeout: float) -> PointStore:
+        target = Target(self._name, self._field, self._scope, shard_key)
+        return suited(store_of(self._client, target, timeout), target, info, self._limits)
+
+    def _found_under(self, shard_key: ShardKey | None, queries: Vectors, k: int) -> list[list[tuple[float, RowKey]]]:
+        """Return the best points under *shard_key* for each query, with a score of which less is better."""
+        requests = [
+            models.QueryRequest(
+                query=query.tolist(),
+                using=self._field.name or None,
+                filter=self._scope.filter,
+                limit=k,
+                with_payload=False,
+                shard_key=shard_key,
+            )
+            for query in queries
+        ]
+        with reading(self._name):
+            answers = self._client.query_batch_points(self._name, requests)
+        sign, prefix = 1.0 if self._field.metric is Metric.EUCLID else -1.0, prefix_of(shard_key)
+        return [[(sign * p.score, key_of(cast("PointId", p.id), prefix)) for p in answer.points] for answer in answers]
+
+    def _refuse_unstorable(self, keys: Sequence[RowKey], vectors: Vectors) -> None:
+        """Refuse what Qdrant would take and not hold: gRPC lets NaN in, and cosine makes zeros of what is too long."""
+        finite = np.isfinite(rounded(vectors, self._traits.precision)).all()
+        if vectors.shape != (len(keys), self._field.width) or not finite:
+            raise Refused(
+                f"{self._name}: expected {len(keys)} vectors of {self._field.width} components that are finite as "
+                f"{self._traits.precision.value}"
+            )
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        if self._traits.rescales and not ((lengths > 0) & (lengths < LONGEST)).all():
+            raise Refused(f"{self._name} scales vectors to length 1; expected some length, below {LONGEST:g}")
+
+    def _to_send(self, there: Mask) -> Mask:
+        """Return which rows to send although they are *there*: with replicas, a read has only seen one of them."""
+        return there if self._replicated else np.zeros_like(there)
 
     def _refuse_shared_rows(self) -> None:
         """Refuse rows that two scopes would both have: each would take the other's moves for the owner's."""
@@ -179,24 +221,14 @@ class QdrantCollection:
         return vectors
 
 
-def store_of(
-    client: QdrantClient, collection: str, field: Field, timeout: float, scope: Scope = EVERYTHING
-) -> PointStore:
-    """Return the fastest way to the points: stubs where the client talks gRPC, else its own methods."""
-    if is_local(client) or not client.init_options["prefer_grpc"]:
-        return ClientPoints(client, collection, field, scope)
-    return StubPoints(client, collection, field, timeout, scope)
-
-
-def _outcome(found: bool, there: bool, due: bool, sent: Outcome) -> Outcome:
-    if due:
-        return sent
+def _unsent(found: bool, there: bool) -> Outcome:
+    """Return what became of a row that was not sent."""
     if there:
         return Outcome.WRITTEN
     return Outcome.CHANGED if found else Outcome.MISSING
 
 
-def _traits(client: QdrantClient, name: str, field: Field, scope: Scope) -> Traits:
+def _traits(client: QdrantClient, name: str, field: Field, scope: Mapping[str, str]) -> Traits:
     local = is_local(client)
     cosine = field.metric is Metric.COSINE
     engine = engine_of(client)
@@ -208,6 +240,7 @@ def _traits(client: QdrantClient, name: str, field: Field, scope: Scope) -> Trai
         metric=field.metric,
         rescales=cosine,
         tolerance=LOCAL_ROUNDING if local and cosine else 0.0,
-        scope=scope.conditions,
-        abilities=frozenset({Ability.NOTES} if local or keeps_notes(engine) else ()),
+        scope=scope,
+        abilities=frozenset({Ability.GAPS, *([Ability.NOTES] if local or keeps_notes(engine) else [])}),
+        precision=Precision.SINGLE if local else field.precision,  # local mode keeps what it is sent
     )

@@ -17,9 +17,9 @@ from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.fields import Limits
 from nudge_vdb_qdrant.notes import FIRST_TO_KEEP_NOTES, version_of
 from nudge_vdb_qdrant.points import PointStore
+from nudge_vdb_qdrant.reading import by_stubs, manner_of
 from nudge_vdb_qdrant.replicas import replica_remarks
 from nudge_vdb_qdrant.scope import Scope
-from nudge_vdb_qdrant.stub_points import StubPoints
 
 LOCAL_COMFORT = 20_000
 """Points up to which local mode, which looks at every one of them, is meant to be used."""
@@ -87,13 +87,13 @@ class Diagnosis:
         """How rows are read."""
         if self.local:
             return [Remark("reading", "By scroll, in this process.")]
-        if not isinstance(self.points, StubPoints):
-            told = "By scroll over REST, at a fifth of the speed of gRPC; open its port, or name it with grpc_port=."
-            return [Remark("reading", told, Weight.WARNING)]
+        if not by_stubs(self.points):
+            told = "over REST, at a fifth of the speed of gRPC; open its port, or name it with grpc_port=."
+            return [Remark("reading", f"{manner_of(self.points)} {told}", Weight.WARNING)]
         if api_implementation.Type() == "python":
             told = "protobuf runs in pure Python here, at a hundredth of its speed; install one with its C extension."
             return [Remark("reading", told, Weight.WARNING)]
-        return [Remark("reading", "By scroll over gRPC, uncompressed.")]
+        return [Remark("reading", f"{manner_of(self.points)} over gRPC, uncompressed.")]
 
     def writing(self) -> list[Remark]:
         """How rows are written."""

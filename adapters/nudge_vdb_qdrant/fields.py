@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qdrant_client import models
 from qdrant_client.http.models import CollectionInfo
 
-from nudge_vdb.contract import Metric
+from nudge_vdb.contract import Metric, Precision
 from nudge_vdb.errors import UnfitCollection
 
 METRICS = {
@@ -16,6 +16,7 @@ METRICS = {
     models.Distance.DOT: Metric.DOT,
     models.Distance.EUCLID: Metric.EUCLID,
 }
+PRECISIONS = {models.Datatype.FLOAT32: Precision.SINGLE, models.Datatype.FLOAT16: Precision.HALF}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Field:
     name: str
     width: int
     metric: Metric
+    precision: Precision = Precision.SINGLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,18 @@ class Limits:
     """Points of a scroll."""
     batch: int
     """Points of an update."""
+    reads: int | None
+    """Reads a minute, None where they are not limited."""
 
 
 def limits_of(info: CollectionInfo) -> Limits:
     """Return the limits of a collection in strict mode, no limits where it is in none."""
     strict = info.config.strict_mode_config
     if strict is None or not strict.enabled:
-        return Limits(sys.maxsize, sys.maxsize)
-    return Limits(strict.max_query_limit or sys.maxsize, strict.upsert_max_batchsize or sys.maxsize)
+        return Limits(sys.maxsize, sys.maxsize, None)
+    # A write of more points than the rate allows in a minute would never pass, however long it waits.
+    batch = min(strict.upsert_max_batchsize or sys.maxsize, strict.write_rate_limit or sys.maxsize)
+    return Limits(strict.max_query_limit or sys.maxsize, batch, strict.read_rate_limit)
 
 
 def chosen_field(collection: str, info: CollectionInfo, name: str | None) -> Field:
@@ -51,11 +57,6 @@ def chosen_field(collection: str, info: CollectionInfo, name: str | None) -> Fie
     Raises:
         UnfitCollection: there is no such field, there are several to choose from, or it cannot be tuned.
     """
-    if info.config.params.sharding_method is models.ShardingMethod.CUSTOM:
-        raise UnfitCollection(
-            f"{collection} has shards of its users' own, in which one id may stand several times; "
-            "that is not supported yet"
-        )
     dense = _dense(info)
     sparse = sorted(info.config.params.sparse_vectors or {})
     if name is None and len(dense) == 1:
@@ -92,9 +93,10 @@ def _tunable(collection: str, name: str, params: models.VectorParams) -> Field:
     where = f"{collection}, vector {_spoken(name)}"
     if params.multivector_config is not None:
         raise UnfitCollection(f"{where} holds several vectors per row; NUDGE moves single ones")
-    if params.datatype not in (None, models.Datatype.FLOAT32):
-        raise UnfitCollection(f"{where} is stored as {params.datatype.value}; only float32 can be tuned")
+    datatype = params.datatype or models.Datatype.FLOAT32
+    if datatype not in PRECISIONS:
+        raise UnfitCollection(f"{where} is stored as {datatype.value}; only float32 and float16 can be tuned")
     if params.distance not in METRICS:
         known = ", ".join(distance.value for distance in METRICS)
         raise UnfitCollection(f"{where} compares by {params.distance.value}; expected one of {known}")
-    return Field(name, params.size, METRICS[params.distance])
+    return Field(name, params.size, METRICS[params.distance], PRECISIONS[datatype])

@@ -47,12 +47,13 @@ def open_collection(address: Address) -> OwnedCollection:
         UnfitCollection: no such collection or vector, or one that cannot be tuned.
         Unreachable: nobody answers, or another process has the folder open.
     """
-    address.allow("vector", "where", "filter", "timeout", "grpc_port", *OPTIONS)
+    address.allow("vector", "where", "filter", "shard_key", "timeout", "grpc_port", *OPTIONS)
     scope = scope_of(address)
     client = open_client(address)
     try:
         timeout = address.seconds("timeout", DEFAULT_TIMEOUT)
-        return OwnedCollection(client, address.collection, address.option("vector"), timeout=timeout, scope=scope)
+        vector, shard_key = address.option("vector"), address.option("shard_key")
+        return OwnedCollection(client, address.collection, vector, timeout=timeout, scope=scope, shard_key=shard_key)
     except BaseException:
         client.close()
         raise

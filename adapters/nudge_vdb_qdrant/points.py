@@ -14,12 +14,24 @@ from nudge_vdb.contract import Mask, Vectors
 from nudge_vdb.errors import Refused
 from nudge_vdb_qdrant.failures import reading, writing
 from nudge_vdb_qdrant.fields import Field
-from nudge_vdb_qdrant.keys import PointId
+from nudge_vdb_qdrant.keys import PointId, ShardKey
 from nudge_vdb_qdrant.scope import EVERYTHING, Scope
 
 
 class Vanished(Exception):
     """A point of an update was not there; of the others, nobody knows which were written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What every request of a store is about."""
+
+    collection: str
+    field: Field
+    scope: Scope = EVERYTHING
+    """Only the points that meet its conditions."""
+    shard_key: ShardKey | None = None
+    """Only the points under it, where the users of the collection shard it themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +44,17 @@ class Points:
 
 
 class PointStore(Protocol):
-    """One vector field of one collection, within one scope."""
+    """One vector field of one collection, within one scope, perhaps of one shard key."""
 
-    def scroll(self, start: PointId | None, limit: int) -> tuple[Points, PointId | None]:
-        """Return up to *limit* points from *start* on, and where to go on."""
+    def scroll(
+        self, start: PointId | None, limit: int, among: Sequence[PointId] | None = None
+    ) -> tuple[Points, PointId | None]:
+        """Return up to *limit* points from *start* on, and where to go on; of *among* only, if that is given."""
+
+    def scroll_ids(
+        self, start: PointId | None, limit: int, among: Sequence[PointId] | None = None
+    ) -> tuple[list[PointId], PointId | None]:
+        """Return the ids alone that :meth:`scroll` would meet."""
 
     def retrieve(self, ids: Sequence[PointId]) -> Points:
         """Return those of *ids* that exist in the scope, in any order."""
@@ -52,32 +71,38 @@ class PointStore(Protocol):
 
 
 class ClientPoints:
-    """Through the methods of the official client: local mode, and servers whose gRPC port cannot be reached."""
+    """Through the methods of the official client: local mode, and servers whose gRPC port cannot be reached.
 
-    def __init__(self, client: QdrantClient, collection: str, field: Field, scope: Scope = EVERYTHING) -> None:
-        self._client, self._name, self._field, self._scope = client, collection, field, scope
-        self._selector: bool | list[str] = [field.name] if field.name else True
+    Getting by id knows no conditions; :class:`~nudge_vdb_qdrant.reading.ScrolledPoints` gets within a scope.
+    """
 
-    def scroll(self, start: PointId | None, limit: int) -> tuple[Points, PointId | None]:
-        """Return up to *limit* points from *start* on, and where to go on."""
-        with reading(self._name):
-            records, following = self._client.scroll(
-                self._name,
-                scroll_filter=self._scope.filter,
-                limit=limit,
-                offset=start,
-                with_payload=False,
-                with_vectors=self._selector,
-            )
-        return self._decoded(records), cast("PointId | None", following)
+    def __init__(self, client: QdrantClient, target: Target) -> None:
+        self._client, self._name, self._field = client, target.collection, target.field
+        self._scope = target.scope
+        self._selector: bool | list[str] = [self._field.name] if self._field.name else True
+        self._within: dict[str, Any] = {} if target.shard_key is None else {"shard_key_selector": target.shard_key}
+
+    def scroll(
+        self, start: PointId | None, limit: int, among: Sequence[PointId] | None = None
+    ) -> tuple[Points, PointId | None]:
+        """Return up to *limit* points from *start* on, and where to go on; of *among* only, if that is given."""
+        records, following = self._scrolled(start, limit, among, self._selector)
+        return self._decoded(records), following
+
+    def scroll_ids(
+        self, start: PointId | None, limit: int, among: Sequence[PointId] | None = None
+    ) -> tuple[list[PointId], PointId | None]:
+        """Return the ids alone that :meth:`scroll` would meet."""
+        records, following = self._scrolled(start, limit, among, with_vectors=False)
+        return [cast("PointId", record.id) for record in records], following
 
     def retrieve(self, ids: Sequence[PointId]) -> Points:
-        """Return those of *ids* that exist in the scope, in any order."""
-        return self._decoded(self._get(ids, self._selector))
+        """Return those of *ids* that exist, in any order."""
+        return self._decoded(self._retrieved(ids, self._selector))
 
     def existing(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Return those of *ids* that exist in the scope."""
-        return {cast("PointId", record.id) for record in self._get(ids, selector=False)}
+        """Return those of *ids* that exist."""
+        return {cast("PointId", record.id) for record in self._retrieved(ids, with_vectors=False)}
 
     def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
         """Update the one vector of each point; payload and other vectors stay as they are."""
@@ -87,7 +112,7 @@ class ClientPoints:
         ]
         try:
             with writing(self._name):
-                self._client.update_vectors(self._name, points, wait=True)
+                self._client.update_vectors(self._name, points, wait=True, **self._within)
         except Refused as exc:
             if isinstance(exc.__cause__, UnexpectedResponse) and exc.__cause__.status_code == 404:
                 raise Vanished from exc
@@ -95,12 +120,24 @@ class ClientPoints:
         except KeyError as exc:  # how local mode says it
             raise Vanished from exc
 
-    def _get(self, ids: Sequence[PointId], selector: bool | list[str]) -> list[models.Record]:
+    def _scrolled(
+        self, start: PointId | None, limit: int, among: Sequence[PointId] | None, with_vectors: bool | list[str]
+    ) -> tuple[Sequence[models.Record], PointId | None]:
         with reading(self._name):
-            if self._scope.filter is None:
-                return self._client.retrieve(self._name, ids, with_payload=False, with_vectors=selector)
-            among = self._scope.among(ids)  # retrieving knows no conditions
-            return self._client.scroll(self._name, among, len(ids), with_payload=False, with_vectors=selector)[0]
+            records, following = self._client.scroll(
+                self._name,
+                scroll_filter=self._scope.filter if among is None else self._scope.among(among),
+                limit=limit,
+                offset=start,
+                with_payload=False,
+                with_vectors=with_vectors,
+                **self._within,
+            )
+        return records, cast("PointId | None", following)
+
+    def _retrieved(self, ids: Sequence[PointId], with_vectors: bool | list[str]) -> Sequence[models.Record]:
+        with reading(self._name):
+            return self._client.retrieve(self._name, ids, with_payload=False, with_vectors=with_vectors, **self._within)
 
     def _named(self, vector: list[float]) -> Any:  # noqa: ANN401 - the client's union of vector types
         return {self._field.name: vector} if self._field.name else vector

@@ -17,47 +17,47 @@ from qdrant_client import grpc as messages
 from nudge_vdb.contract import Vectors
 from nudge_vdb.errors import Refused
 from nudge_vdb_qdrant.failures import reading, writing
-from nudge_vdb_qdrant.fields import Field
-from nudge_vdb_qdrant.keys import PointId
-from nudge_vdb_qdrant.points import Points, Vanished
-from nudge_vdb_qdrant.scope import EVERYTHING, Scope
+from nudge_vdb_qdrant.keys import PointId, ShardKey
+from nudge_vdb_qdrant.points import Points, Target, Vanished
 
 NO_PAYLOAD = messages.WithPayloadSelector(enable=False)  # unless told so, the server sends all of it
 NO_VECTORS = messages.WithVectorsSelector(enable=False)
 
 
 class StubPoints:
-    """Points of a server, over gRPC."""
+    """Points of a server, over gRPC.
 
-    def __init__(
-        self, client: QdrantClient, collection: str, field: Field, timeout: float, scope: Scope = EVERYTHING
-    ) -> None:
+    Getting by id knows no conditions; :class:`~nudge_vdb_qdrant.reading.ScrolledPoints` gets within a scope.
+    """
+
+    def __init__(self, client: QdrantClient, target: Target, timeout: float) -> None:
         self._client = client  # a stub dies with its client
-        self._name, self._field, self._timeout, self._scope = collection, field, timeout, scope
-        names = messages.VectorsSelector(names=[field.name])
-        self._selector = messages.WithVectorsSelector(**({"include": names} if field.name else {"enable": True}))
+        self._name, self._field, self._timeout = target.collection, target.field, timeout
+        self._scope = target.scope
+        names = messages.VectorsSelector(names=[self._field.name])
+        self._selector = messages.WithVectorsSelector(**({"include": names} if self._field.name else {"enable": True}))
+        self._shard_key = None if target.shard_key is None else _shard_message(target.shard_key)
 
-    def scroll(self, start: PointId | None, limit: int) -> tuple[Points, PointId | None]:
-        """Return up to *limit* points from *start* on, and where to go on."""
-        request = messages.ScrollPoints(
-            collection_name=self._name,
-            filter=self._scope.message,
-            limit=limit,
-            offset=None if start is None else _id_message(start),
-            with_payload=NO_PAYLOAD,
-            with_vectors=self._selector,
-        )
-        with reading(self._name):
-            answer = self._client.grpc_points.Scroll(request, timeout=self._timeout)
-        following = _id_of_message(answer.next_page_offset) if answer.HasField("next_page_offset") else None
-        return self._decoded(answer.result), following
+    def scroll(
+        self, start: PointId | None, limit: int, among: Sequence[PointId] | None = None
+    ) -> tuple[Points, PointId | None]:
+        """Return up to *limit* points from *start* on, and where to go on; of *among* only, if that is given."""
+        found, following = self._scrolled(start, limit, among, self._selector)
+        return self._decoded(found), following
+
+    def scroll_ids(
+        self, start: PointId | None, limit: int, among: Sequence[PointId] | None = None
+    ) -> tuple[list[PointId], PointId | None]:
+        """Return the ids alone that :meth:`scroll` would meet."""
+        found, following = self._scrolled(start, limit, among, NO_VECTORS)
+        return [_id_of_message(point.id) for point in found], following
 
     def retrieve(self, ids: Sequence[PointId]) -> Points:
-        """Return those of *ids* that exist in the scope, in any order."""
+        """Return those of *ids* that exist, in any order."""
         return self._decoded(self._get(ids, self._selector))
 
     def existing(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Return those of *ids* that exist in the scope."""
+        """Return those of *ids* that exist."""
         return {_id_of_message(point.id) for point in self._get(ids, NO_VECTORS)}
 
     def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
@@ -66,7 +66,9 @@ class StubPoints:
             messages.PointVectors(id=_id_message(point), vectors=self._named(_vector_message(vector)))
             for point, vector in zip(ids, np.ascontiguousarray(vectors, "<f4"), strict=True)
         ]
-        request = messages.UpdatePointVectors(collection_name=self._name, wait=True, points=points)
+        request = messages.UpdatePointVectors(
+            collection_name=self._name, wait=True, points=points, shard_key_selector=self._shard_key
+        )
         try:
             with writing(self._name):
                 self._client.grpc_points.UpdateVectors(request, timeout=self._timeout)
@@ -75,32 +77,42 @@ class StubPoints:
                 raise Vanished from exc
             raise
 
+    def _scrolled(
+        self,
+        start: PointId | None,
+        limit: int,
+        among: Sequence[PointId] | None,
+        selector: messages.WithVectorsSelector,
+    ) -> tuple[Sequence[messages.RetrievedPoint], PointId | None]:
+        request = messages.ScrollPoints(
+            collection_name=self._name,
+            filter=self._inside(among),
+            limit=limit,
+            offset=None if start is None else _id_message(start),
+            with_payload=NO_PAYLOAD,
+            with_vectors=selector,
+            shard_key_selector=self._shard_key,
+        )
+        with reading(self._name):
+            answer = self._client.grpc_points.Scroll(request, timeout=self._timeout)
+        following = _id_of_message(answer.next_page_offset) if answer.HasField("next_page_offset") else None
+        return cast("Sequence[messages.RetrievedPoint]", answer.result), following
+
+    def _inside(self, among: Sequence[PointId] | None) -> messages.Filter | None:
+        if among is None:
+            return self._scope.message
+        return self._scope.message_among(_id_message(point) for point in among)
+
     def _get(self, ids: Sequence[PointId], selector: messages.WithVectorsSelector) -> Sequence[messages.RetrievedPoint]:
-        if self._scope.message is not None:
-            return self._get_inside(ids, selector)
         request = messages.GetPoints(
             collection_name=self._name,
             ids=[_id_message(point) for point in ids],
             with_payload=NO_PAYLOAD,
             with_vectors=selector,
+            shard_key_selector=self._shard_key,
         )
         with reading(self._name):
             answer = self._client.grpc_points.Get(request, timeout=self._timeout)
-        return cast("Sequence[messages.RetrievedPoint]", answer.result)
-
-    def _get_inside(
-        self, ids: Sequence[PointId], selector: messages.WithVectorsSelector
-    ) -> Sequence[messages.RetrievedPoint]:
-        """Do so by scrolling, as fast, since getting knows no conditions."""
-        request = messages.ScrollPoints(
-            collection_name=self._name,
-            filter=self._scope.message_among(_id_message(point) for point in ids),
-            limit=len(ids),
-            with_payload=NO_PAYLOAD,
-            with_vectors=selector,
-        )
-        with reading(self._name):
-            answer = self._client.grpc_points.Scroll(request, timeout=self._timeout)
         return cast("Sequence[messages.RetrievedPoint]", answer.result)
 
     def _named(self, vector: messages.Vector) -> messages.Vectors:
@@ -128,6 +140,11 @@ class StubPoints:
         # Servers up to 1.16 fill the field that newer ones call deprecated.
         dense = vector.WhichOneof("vector") == "dense"
         return cast("Sequence[float]", vector.dense.data if dense else vector.data)
+
+
+def _shard_message(shard_key: ShardKey) -> messages.ShardKeySelector:
+    one = messages.ShardKey(number=shard_key) if isinstance(shard_key, int) else messages.ShardKey(keyword=shard_key)
+    return messages.ShardKeySelector(shard_keys=[one])
 
 
 def _id_message(point: PointId) -> messages.PointId:
