@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.sets import load
 from integration.engines import any_qdrant, for_tests
+from integration.engines_cluster import qdrant_cluster_of_three
 from integration.engines_milvus import milvus_server  # noqa: F401 - a fixture
 from integration.judged import WIDTH
 from nudge_vdb import cli, writeback
@@ -79,3 +80,10 @@ def qdrant(tmp_path_factory):
     """A Qdrant server; a visible skip where there is none to be had, unless engines are required."""
     with for_tests(any_qdrant(tmp_path_factory.mktemp("qdrant"))) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def qdrant_cluster(tmp_path_factory):
+    """A Qdrant cluster of three nodes; a visible skip where there is none to be had, unless engines are required."""
+    with for_tests(qdrant_cluster_of_three(tmp_path_factory.mktemp("cluster"))) as cluster:
+        yield cluster

@@ -8,16 +8,15 @@ from uuid import UUID
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from integration.engines import for_tests, own_name, qdrant_server
 from nudge_vdb.backends import connect, fill
 from nudge_vdb.contract import Fixture, Metric, Outcome, Rows, agree
-from nudge_vdb.errors import UnfitCollection, Unknown, Unreachable
+from nudge_vdb.errors import Unknown, Unreachable
 from nudge_vdb.retry import Patient
 from nudge_vdb.testing import CollectionContract, example_rows
 from nudge_vdb.testing.kit import scan_all, turned
-from nudge_vdb_qdrant.points import ClientPoints
+from nudge_vdb_qdrant.points import ClientPoints, PointStore
 from nudge_vdb_qdrant.stub_points import StubPoints
 
 UUIDS = [str(UUID(int=(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % 2**128)) for number in range(1, 41)]
@@ -57,7 +56,12 @@ class TestRest(TestNamedCosine):
     options = {"vector": "title", "grpc_port": "1"}
 
     def test_it_is_rest(self, fixture):
-        assert isinstance(fixture.collection._points, ClientPoints)
+        assert isinstance(store_of(fixture), ClientPoints)
+
+
+def store_of(fixture: Fixture) -> PointStore:
+    """How a collection without shard keys is read and written."""
+    return fixture.collection._points
 
 
 def name_of(tmp_path) -> str:
@@ -80,7 +84,7 @@ def client(qdrant):
 
 
 def test_a_server_is_spoken_to_over_grpc(filled):
-    assert isinstance(filled.collection._points, StubPoints)
+    assert isinstance(store_of(filled), StubPoints)
     assert re.fullmatch(r"Qdrant \d+\.\d+\.\d+", filled.collection.traits.engine)
 
 
@@ -148,28 +152,15 @@ def test_a_server_that_is_not_there_is_unreachable():
         connect("qdrant://127.0.0.1:1/articles?grpc_port=1&timeout=2")
 
 
-def test_the_limits_of_strict_mode_are_kept(qdrant, client, tmp_path):
-    name = name_of(tmp_path)
-    fill(qdrant.address(name, vector="v"), example_rows(list(range(60)), 8), Metric.DOT).close()
-    strict = models.StrictModeConfig(enabled=True, max_query_limit=10, upsert_max_batchsize=10)
-    client.update_collection(name, strict_mode_config=strict)
-    collection = Patient(connect(qdrant.address(name, vector="v")))
-    keys, before = scan_all(collection, 1000)
-    assert len(keys) == 60
-    assert collection.write(keys, turned(before), before) == [Outcome.WRITTEN] * 60
-    assert (scan_all(collection, 1000)[1] == turned(before)).all()
-    collection.close()
-
-
-def test_a_collection_with_its_users_own_shards_is_refused(client, qdrant, tmp_path):
+def test_a_collection_without_any_shard_key_holds_no_rows(client, qdrant, tmp_path):
     name = name_of(tmp_path)
     size = models.VectorParams(size=4, distance=models.Distance.DOT)
-    try:
-        client.create_collection(name, vectors_config=size, sharding_method=models.ShardingMethod.CUSTOM)
-    except UnexpectedResponse as exc:
-        pytest.skip(f"this server has no shards of its users' own: {exc}")
-    with pytest.raises(UnfitCollection, match="not supported yet"):
-        connect(qdrant.address(name))
+    client.create_collection(name, vectors_config=size, sharding_method=models.ShardingMethod.CUSTOM)
+    collection = connect(qdrant.address(name))
+    page = collection.scan(None, 10)
+    assert (page.keys, page.vectors.shape, page.next) == ([], (0, 4), None)
+    assert (collection.count(), collection.locate(["1"]), collection.search(page.vectors, 3)) == (0, [None], [])
+    collection.close()
 
 
 def test_a_server_killed_in_the_middle_of_a_write_leaves_the_outcome_open_and_comes_back_with_all_it_said(tmp_path):
