@@ -18,7 +18,7 @@ from nudge_vdb.testing import CollectionContract, example_rows
 from nudge_vdb.testing.kit import scan_all
 from nudge_vdb_qdrant import QdrantCollection
 from nudge_vdb_qdrant.failures import reading, writing
-from nudge_vdb_qdrant.keys import id_of, key_of, parsed_id
+from nudge_vdb_qdrant.keys import id_of, key_of, parsed_id, prefix_of, shard_key_of, shard_prefix
 
 UUIDS = [str(UUID(int=(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % 2**128)) for number in range(1, 41)]
 
@@ -259,3 +259,15 @@ def test_keys_sort_as_the_engine_scrolls_and_hold_the_id():
     keys = [key_of(point) for point in points]
     assert keys == sorted(keys)
     assert [id_of(key) for key in keys] == points
+
+
+@pytest.mark.parametrize("shard_key", [0, 2**64 - 1, "", "a", "a/b", "ü" * 300, "i"])
+@pytest.mark.parametrize("point", [0, 2**64 - 1, UUIDS[0]])
+def test_a_key_holds_its_shard_key_and_its_id(shard_key, point):
+    key = key_of(point, prefix_of(shard_key))
+    assert (shard_key_of(shard_prefix(key)), id_of(key)) == (shard_key, point)
+
+
+def test_a_key_without_a_shard_key_is_as_it_always_was():
+    assert (key_of(7), shard_prefix(key_of(7))) == (b"i\0\0\0\0\0\0\0\7", b"")
+    assert (key_of(UUIDS[0]), shard_key_of(b"")) == (b"u" + UUID(UUIDS[0]).bytes, None)
