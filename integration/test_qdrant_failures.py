@@ -247,7 +247,7 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_write_is_waited_for(tmp_p
 
 def test_a_collection_that_allows_too_few_requests_is_given_up_with_its_reason(rows, nudge_vdb):
     address, file, fixture = rows
-    strict = models.StrictModeConfig(enabled=True, read_rate_limit=1)
+    strict = models.StrictModeConfig(enabled=True, read_rate_limit=4)
     fixture._client.update_collection(fixture._name, strict_mode_config=strict)
     status, told = nudge_vdb("plan", address, "--judgements", file)
     assert (status, told["error"]) == (6, "Busy")
