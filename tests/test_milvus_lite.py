@@ -35,7 +35,6 @@ from nudge_vdb_milvus.failures import reading, writing
 from nudge_vdb_milvus.fixture import open_fixture
 from nudge_vdb_milvus.keys import key_of, places_by_partition, row_of
 from nudge_vdb_milvus.release import parse_release
-from nudge_vdb_milvus.table import Table
 
 AWKWARD = [
     "",
@@ -345,7 +344,7 @@ def test_a_collection_that_does_not_exist_is_answered_with_those_that_do(file, f
     [
         ("milvus+lite:///nowhere/x.db/docs", "no Milvus Lite database /nowhere/x.db"),
         ("milvus+lite:///nowhere/x.sqlite/docs", "x.sqlite is no Milvus Lite database; expected milvus"),
-        ("milvus+lite:///nowhere/x.db/docs?load=yes&vector=v", "no option load; known: vector, timeout"),
+        ("milvus+lite:///nowhere/x.db/docs?load=yes&vector=v", "no option load; known: vector, timeout, partition"),
         ("milvus+grpc://host/docs", r"known: milvus://, milvus\+https://, milvus\+lite://"),
         ("milvus:///docs", "expected milvus://host"),
         ("milvus://host/a/b/docs", "expected milvus://host"),
@@ -397,7 +396,8 @@ def test_closing_a_collection_leaves_the_clients_of_others_open(file, filled, cl
     ours.close()
     ours.close()
     theirs.close()
-    assert (scan_all(theirs, 1000)[1] == turned(vectors)).all()
+    again = MilvusCollection(client, name, vector="vector")
+    assert (scan_all(again, 1000)[1] == turned(vectors)).all()
 
 
 def test_a_database_that_was_closed_opens_with_its_collections_loaded(tmp_path):
@@ -519,25 +519,30 @@ def frozen(process):
 def test_no_answer_in_time_is_unknown_for_a_write_and_unreachable_for_a_read(elsewhere):
     _, address, process = elsewhere
     fixture = open_fixture(parse_address(f"milvus://{address}/slow"), example_rows([1], WIDTH), Metric.DOT)
-    hasty = Table(fixture.client, fixture.collection._table.shape, timeout=0.3)
+    hasty = MilvusCollection(fixture.client, "slow", vector="vector", timeout=0.3)
+    _, vectors = scan_all(hasty, 10)
     with frozen(process):
         with pytest.raises(Unreachable, match="DEADLINE_EXCEEDED"):
-            hasty.page("_default", None, 10)
+            hasty.scan(None, 10)
         with pytest.raises(Unknown, match="DEADLINE_EXCEEDED"):
-            hasty.replace("_default", {1: np.ones(WIDTH, np.float32)})
-    assert fixture.collection.traits.identity == f"milvus://{address}/default/slow?vector=vector"
+            hasty._table.replace("_default", {1: vectors[0]})
+    assert (
+        fixture.collection.traits.identity
+        == f"milvus://localhost:{address.rpartition(':')[2]}/default/slow?vector=vector"
+    )
     fixture.close()
 
 
 def test_a_connection_that_breaks_is_unknown_for_a_write_and_unreachable_for_a_read(tmp_path):
     address = parse_address(f"milvus+lite://{tmp_path}/gone.db/docs")
     fixture = open_fixture(address, example_rows([1], WIDTH), Metric.DOT)
-    hasty = Table(fixture.client, fixture.collection._table.shape, timeout=0.2)
+    hasty = MilvusCollection(fixture.client, "docs", vector="vector", timeout=0.2)
+    _, vectors = scan_all(hasty, 10)
     server_manager_instance.release_server(str(tmp_path / "gone.db"))
     with pytest.raises(Unreachable):
-        hasty.page("_default", None, 10)
+        hasty.scan(None, 10)
     with pytest.raises(Unknown):
-        hasty.replace("_default", {1: np.ones(WIDTH, np.float32)})
+        hasty._table.replace("_default", {1: vectors[0]})
     fixture.close()
 
 

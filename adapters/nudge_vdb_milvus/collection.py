@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from pymilvus import MilvusClient
 
 from nudge_vdb.address import Address
 from nudge_vdb.contract import Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors
-from nudge_vdb.errors import BadAddress, Refused, UnfitCollection
-from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, name_of
-from nudge_vdb_milvus.failures import reading
-from nudge_vdb_milvus.fitness import Shape, metric_of, require_rewritable, shape_of
+from nudge_vdb.errors import BadAddress, Refused
+from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, endpoint_behind
+from nudge_vdb_milvus.diagnosis import Diagnosis
+from nudge_vdb_milvus.endpoint import Endpoint, endpoint_of
+from nudge_vdb_milvus.fitness import shape_of
 from nudge_vdb_milvus.keys import Pk, key_of, pk_of, places_by_partition, row_of
 from nudge_vdb_milvus.loading import Loaded
-from nudge_vdb_milvus.merging import TOLERANCE, Merging, Writing
-from nudge_vdb_milvus.release import Release, release_of, require_upsert
+from nudge_vdb_milvus.merging import Merging, Writing
+from nudge_vdb_milvus.notes import Notes
+from nudge_vdb_milvus.opening import described, index_of, require_filter, require_kept, require_partition, traits_of
+from nudge_vdb_milvus.release import release_of
 from nudge_vdb_milvus.rewriting import Rewriting
+from nudge_vdb_milvus.scope import Scope, bounds_of, scope_of
+from nudge_vdb_milvus.sources import Checked, OwnChannel, PublicClient
 from nudge_vdb_milvus.table import Table
 from nudge_vdb_milvus.wire import Wire
 
@@ -37,20 +42,29 @@ class MilvusCollection:
         collection: str,
         *,
         vector: str | None = None,
+        scope: Scope | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         load: bool = False,
+        endpoint: Endpoint | None = None,
     ) -> None:
-        release = release_of(client, timeout)
-        shape = _shape(client, collection, vector, release, timeout)
-        self._traits = _traits(client, shape, release, timeout)
-        self._table = Table(client, shape, timeout, release)
-        rewriting = Rewriting(Wire(client, shape.collection, timeout), shape)
-        self._writing: Writing = Merging(self._table) if release.merges else rewriting
+        endpoint, release = endpoint or endpoint_of(client), release_of(client, timeout)
+        description = described(client, collection, release, timeout)
+        shape, bounds = shape_of(description, vector), bounds_of(scope or Scope(), description)
+        require_kept(shape, description, release)
+        require_partition(client, shape, bounds.partition, timeout)
+        self._traits = traits_of(endpoint, shape, bounds, release, index_of(client, shape, timeout))
+        self._wire = Wire(endpoint, shape.collection, timeout)
+        source = Checked(OwnChannel(self._wire, shape), PublicClient(client, shape, timeout), shape.pk)
+        self._table = Table(client, source, shape, release, bounds, timeout)
+        self._writing: Writing = Merging(self._table) if release.merges else Rewriting(self._wire, shape, bounds)
+        self._notes = Notes(client, shape.collection, timeout)
+        self._diagnosis = Diagnosis(client, endpoint, self._table, release, timeout)
         self._loaded = Loaded(client, shape.collection, timeout)
         if release.lite:  # which releases every collection when its file is closed
             self._loaded.once_and_for_all()
         else:
             self._loaded.ensure(load)
+        require_filter(source, bounds)
 
     @property
     def traits(self) -> Traits:
@@ -88,7 +102,7 @@ class MilvusCollection:
     def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
         """Write the live vectors of *keys* into the rows of *out*; False in the mask where there is none."""
         mask = np.zeros(len(keys), bool)
-        for partition, places in places_by_partition(keys, self._table.shape.kind).items():
+        for partition, places in self._places(keys):
             found = self._table.rows(partition, list(places))
             for pk, vector, none in zip(found.pks, found.vectors, found.absent, strict=True):
                 out[places[pk]] = vector
@@ -105,7 +119,7 @@ class MilvusCollection:
         """
         self._require_storable(len(keys), vectors)
         outcomes = [Outcome.MISSING] * len(keys)
-        for partition, places in places_by_partition(keys, self._table.shape.kind).items():
+        for partition, places in self._places(keys):
             last = [at[-1] for at in places.values()]
             for pk, outcome in self._writing.move(partition, list(places), vectors[last], expected[last]).items():
                 for place in places[pk]:
@@ -129,20 +143,30 @@ class MilvusCollection:
         return self._table.count()
 
     def notes(self) -> Mapping[str, str]:
-        """Return no notes."""
-        return {}
+        """Return the notes that were left with the collection, which keeps them among its properties."""
+        return self._notes.all()
 
-    def leave_note(self, name: str, text: str) -> bool:  # noqa: ARG002
-        """Leave none."""
-        return False
+    def leave_note(self, name: str, text: str) -> bool:
+        """Keep *text* under *name* among the collection's properties; False where the permissions do not allow it."""
+        return self._notes.leave(name, text)
 
     def diagnose(self) -> list[Remark]:
-        """Say how it is read and written."""
-        return [Remark("reading", "by query"), Remark("writing", "by upsert")]
+        """Say how the collection is, how it will be read and written, and what is in the way."""
+        return self._diagnosis.remarks()
 
     def close(self) -> None:
-        """Release the collection if it was loaded for us; the client is the caller's."""
-        self._loaded.undo()
+        """Release the collection if it was loaded for us, and close our channel; the client is the caller's."""
+        try:
+            self._loaded.undo()
+        finally:
+            self._wire.close()
+
+    def _places(self, keys: Sequence[RowKey]) -> Iterator[tuple[str, dict[Pk, list[int]]]]:
+        """Yield each partition inside with its primary keys and where in *keys* each stands."""
+        only = self._table.bounds.partition
+        for partition, places in places_by_partition(keys, self._table.shape.kind).items():
+            if not only or partition == only:
+                yield partition, places
 
     def _start_behind(self, partition: str) -> tuple[str, None] | None:
         return next(((name, None) for name in self._table.partitions() if name > partition), None)
@@ -160,6 +184,8 @@ class OwnedCollection(MilvusCollection):
             client,
             address.collection,
             vector=address.option("vector"),
+            scope=scope_of(address),
+            endpoint=endpoint_behind(address, client),
             timeout=address.seconds("timeout", DEFAULT_TIMEOUT),
             load=_wants_loading(address),
         )
@@ -187,44 +213,6 @@ def open_collection(address: Address) -> OwnedCollection:
     except BaseException:
         client.close()
         raise
-
-
-def _shape(client: MilvusClient, collection: str, vector: str | None, release: Release, timeout: float) -> Shape:
-    require_upsert(release)
-    with reading(collection):
-        if not client.has_collection(collection, timeout=timeout):
-            known = ", ".join(sorted(client.list_collections(timeout=timeout))) or "none"
-            raise UnfitCollection(f"there is no collection {collection}; collections here: {known}")
-        description = client.describe_collection(collection, timeout=timeout)
-    shape = shape_of(description, vector)
-    _require_kept_partitions(shape, release)
-    if not release.merges:
-        require_rewritable(description)
-    return shape
-
-
-def _traits(client: MilvusClient, shape: Shape, release: Release, timeout: float) -> Traits:
-    with reading(shape.collection):
-        names = client.list_indexes(shape.collection, shape.vector, timeout=timeout)
-        index = client.describe_index(shape.collection, names[0], timeout=timeout) if names else None
-    return Traits(
-        collection=name_of(client, shape.collection),
-        vector=shape.vector,
-        engine=str(release),
-        width=shape.width,
-        metric=metric_of(shape, index),
-        rescales=False,
-        tolerance=TOLERANCE,
-    )
-
-
-def _require_kept_partitions(shape: Shape, release: Release) -> None:
-    if shape.partition_key is not None and release.scatters_by_key:
-        raise UnfitCollection(
-            f"collection {shape.collection} is spread over partitions by the field {shape.partition_key}, and "
-            f"{release} moves such rows to wrong partitions when they are written (milvus#30607), where searches "
-            f"by {shape.partition_key} do not find them; upgrade to Milvus 2.4 or later"
-        )
 
 
 def _wants_loading(address: Address) -> bool:

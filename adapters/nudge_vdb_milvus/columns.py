@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pymilvus import DataType
+from pymilvus.grpc_gen import schema_pb2
 
 from nudge_vdb.contract import Mask, Vectors
 from nudge_vdb_milvus.keys import Pk
@@ -69,10 +70,7 @@ def picked(column: FieldData, places: Sequence[int], count: int) -> FieldData:
 
 def filled(column: FieldData, vectors: Vectors) -> FieldData:
     """Return a column like *column* that holds *vectors*."""
-    copy = type(column)(type=column.type, field_name=column.field_name)
-    copy.vectors.dim = vectors.shape[1]
-    copy.vectors.float_vector.data.extend(vectors.ravel().tolist())
-    return copy
+    return dense(column.field_name, vectors, nullable=bool(column.valid_data))
 
 
 def mended(column: FieldData, element: int) -> FieldData:
@@ -112,3 +110,20 @@ def _pick_dense(column: FieldData, places: NDArray[np.intp], count: int, copy: F
         name = _DENSE_BYTES[DataType(column.type)]
         held = np.frombuffer(getattr(column.vectors, name), np.uint8).reshape(count, -1)
         setattr(copy.vectors, name, held[places].tobytes())
+
+
+def listed(name: str, kind: DataType, pks: Sequence[Pk]) -> FieldData:
+    """Return a column of primary keys."""
+    column = schema_pb2.FieldData(type=kind, field_name=name)
+    _cells(column).extend(pks)
+    return column
+
+
+def dense(name: str, vectors: Vectors, nullable: bool) -> FieldData:
+    """Return a column of *vectors*, each marked as being there where it might not be."""
+    column = schema_pb2.FieldData(type=DataType.FLOAT_VECTOR, field_name=name)
+    column.vectors.dim = vectors.shape[1]
+    column.vectors.float_vector.data.extend(vectors.ravel().tolist())
+    if nullable:
+        column.valid_data.extend([True] * len(vectors))
+    return column

@@ -1,4 +1,4 @@
-"""Clients for the engines that addresses name, and the one name that every spelling of an engine comes down to."""
+"""Clients for the engines that addresses name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pymilvus.exceptions import ConnectionConfigException
 
 from nudge_vdb.address import Address
 from nudge_vdb.errors import BackendUnavailable, BadAddress, Unreachable
+from nudge_vdb_milvus import scope
+from nudge_vdb_milvus.endpoint import DEFAULT_PORTS, Certificates, Endpoint, endpoint_of
 from nudge_vdb_milvus.failures import reading
 
 DEFAULT_TIMEOUT = 30.0
@@ -18,6 +20,8 @@ DEFAULT_TIMEOUT = 30.0
 
 _SCHEMES = {"": "http", "https": "https"}
 _LITE = "lite"
+_OPTIONS = ("vector", "timeout", *scope.OPTIONS)
+_TLS = ("tls_ca", "tls_cert", "tls_key")
 
 
 def connect(address: Address) -> MilvusClient:
@@ -26,16 +30,17 @@ def connect(address: Address) -> MilvusClient:
     Raises:
         BadAddress: an unknown transport or option, no such file, a path that names no database.
         Unreachable: nobody answers, or another process holds the file.
-        Refused: the token in MILVUS_TOKEN is not accepted.
+        Refused: the token in MILVUS_TOKEN is not accepted, or the certificate of the server.
     """
     if address.transport == _LITE:
-        address.allow("vector", "timeout")
+        address.allow(*_OPTIONS)
         return open_lite(existing_file(address), address.seconds("timeout", DEFAULT_TIMEOUT))
-    if address.transport not in _SCHEMES:
-        known = ", ".join(f"{address.backend}{suffix}://" for suffix in ("", "+https", "+lite"))
-        raise BadAddress(f"{address.backend}+{address.transport}:// is not known; known: {known}")
-    address.allow("vector", "timeout", "load")
-    return _open_server(address)
+    return _open_server(address, server_of(address))
+
+
+def endpoint_behind(address: Address, client: MilvusClient) -> Endpoint:
+    """Return where *client*, which was connected to *address*, sends its requests."""
+    return endpoint_of(client) if address.transport == _LITE else server_of(address)
 
 
 def existing_file(address: Address) -> Path:
@@ -69,34 +74,45 @@ def open_lite(file: Path, timeout: float) -> MilvusClient:
             ) from exc
 
 
-def _open_server(address: Address) -> MilvusClient:
+def server_of(address: Address) -> Endpoint:
+    """Return the server that *address* names.
+
+    Raises:
+        BadAddress: an unknown transport or option, no host, a path that names no database.
+    """
+    scheme = _SCHEMES.get(address.transport)
+    if scheme is None:
+        known = ", ".join(f"{address.backend}{suffix}://" for suffix in ("", "+https", "+lite"))
+        raise BadAddress(f"{address.backend}+{address.transport}:// is not known; known: {known}")
+    encrypted = scheme == "https"
+    address.allow(*_OPTIONS, "load", *(_TLS if encrypted else ()))
     database = address.path.strip("/")
     if not address.host or "/" in database:
         raise BadAddress("expected milvus://host[:port]/[database/]collection")
-    port = "" if address.port is None else f":{address.port}"
-    with reading(f"{address.host}{port}"):
+    target = f"{address.host}:{address.port or DEFAULT_PORTS[scheme]}"
+    certificates = _certificates(address) if encrypted else None
+    return Endpoint(target, database, os.environ.get("MILVUS_TOKEN", ""), certificates)
+
+
+def _certificates(address: Address) -> Certificates:
+    given = {name: address.option(name) or "" for name in _TLS}
+    if bool(given["tls_cert"]) != bool(given["tls_key"]) or (given["tls_cert"] and not given["tls_ca"]):
+        raise BadAddress("tls_cert=, tls_key= and tls_ca= go together; tls_ca= may also stand alone")
+    missing = [f"{name}={file}" for name, file in given.items() if file and not Path(file).is_file()]
+    if missing:
+        raise BadAddress(f"there is no such file: {', '.join(missing)}")
+    return Certificates(*given.values())
+
+
+def _open_server(address: Address, endpoint: Endpoint) -> MilvusClient:
+    scheme = "http" if endpoint.certificates is None else "https"
+    files = {} if endpoint.certificates is None else endpoint.certificates.for_client()
+    with reading(endpoint.target):
         return MilvusClient(
-            f"{_SCHEMES[address.transport]}://{address.host}{port}",
-            token=os.environ.get("MILVUS_TOKEN", ""),
-            db_name=database,
+            f"{scheme}://{endpoint.target}",
+            token=endpoint.token,
+            db_name=endpoint.database,
             timeout=address.seconds("timeout", DEFAULT_TIMEOUT),
             dedicated=True,
+            **files,
         )
-
-
-def name_of(client: MilvusClient, collection: str) -> str:
-    """Return the canonical name of a collection, the same for every client of the engine."""
-    config = client._config  # the client tells neither its address nor its database in public
-    file = _file_behind(config.address)
-    engine = f"milvus://{config.address}" if file is None else f"milvus+lite://{file}"
-    return f"{engine}/{config.db_name or 'default'}/{collection}"
-
-
-def _file_behind(address: str) -> Path | None:
-    """Return the file that the Milvus Lite of this process serves at *address*, None where it is not ours."""
-    if find_spec("milvus_lite") is None:
-        return None
-    from milvus_lite.server_manager import server_manager_instance
-
-    served = server_manager_instance._servers.items()  # no public list either
-    return next((Path(file).resolve() for file, (_, _, port) in served if address == f"127.0.0.1:{port}"), None)

@@ -22,12 +22,12 @@ def after(field: str, pk: Pk | None) -> str:
     return f"{field} >= {_LOWEST + 1}" if pk == _LOWEST else f"{field} > {literal(pk)}"
 
 
-def between(field: str, first: Pk, last: Pk) -> str:
-    """Return the filter for the rows from *first* to *last*, both included."""
+def up_to(field: str, pk: Pk | None, last: Pk) -> str:
+    """Return the filter for the rows behind *pk* (None: from the start) up to and with *last*, which is behind it."""
     if last == _LOWEST:
         return among(field, [_LOWEST])
-    upper = f"{field} <= {literal(last)}"
-    return upper if first == _LOWEST else f"{field} >= {literal(first)} and {upper}"
+    lower, upper = after(field, pk), f"{field} <= {literal(last)}"
+    return f"{lower} and {upper}" if lower else upper
 
 
 def among(field: str, pks: Iterable[Pk]) -> str:

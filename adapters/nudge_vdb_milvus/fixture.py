@@ -71,7 +71,8 @@ class MilvusFixture:
         self.client.delete(self.name, filter=filters.among(ID, ids), timeout=self.timeout)
 
     def close(self) -> None:
-        """Close the client; the rows stay."""
+        """Close collection and client; the rows stay."""
+        self._collection.close()
         self.client.close()
 
     def _completed(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

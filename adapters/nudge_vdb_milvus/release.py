@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 
 from pymilvus import MilvusClient
-from pymilvus.grpc_gen import milvus_pb2
 
 from nudge_vdb.errors import Refused
 from nudge_vdb_milvus.failures import reading
+from nudge_vdb_milvus.wire import CAN_MERGE
 
 _UPSERT_SINCE = (2, 3, 0)
 _SORTING_ONLY_FOR_ITERATORS_SINCE = (2, 4, 0)
@@ -34,7 +34,7 @@ class Release:
         Servers before 2.6.2 accept the request and drop every field it does not hold, and so does a client whose
         requests have no place for the flag; neither complains. Milvus Lite merges whatever it is sent.
         """
-        return self.lite or (self.number >= _PARTIAL_UPDATE_SINCE and _CLIENT_CAN_MERGE)
+        return self.lite or (self.number >= _PARTIAL_UPDATE_SINCE and CAN_MERGE)
 
     @property
     def sorts_for_iterators_only(self) -> bool:
@@ -53,9 +53,6 @@ class Release:
     def scatters_by_key(self) -> bool:
         """Whether an upsert puts a row into the wrong partition of a partition key (milvus#30607)."""
         return not self.lite and self.number < _KEEPING_PARTITION_KEYS_SINCE
-
-
-_CLIENT_CAN_MERGE = "partial_update" in milvus_pb2.UpsertRequest.DESCRIPTOR.fields_by_name
 
 
 def release_of(client: MilvusClient, timeout: float) -> Release:

@@ -15,10 +15,11 @@ from nudge_vdb_milvus.columns import filled, mended, picked, pks_of, vectors_of
 from nudge_vdb_milvus.fitness import Shape
 from nudge_vdb_milvus.keys import Pk
 from nudge_vdb_milvus.merging import judged, outcomes, places_of
+from nudge_vdb_milvus.scope import EVERYTHING, Bounds
 from nudge_vdb_milvus.table import LOOKS
 from nudge_vdb_milvus.wire import LATEST, MOST_ROWS, FieldData, Wire
 
-_ROWS_AT_ONCE = 500  # another writer's change is lost if it falls between reading and sending them: 60 ms, median
+ROWS_AT_ONCE = 500  # another writer's change is lost if it falls between reading and sending them: 60 ms, median
 _WORKERS = 4  # a server lets every read that is to see the latest wait 200 ms for its clock
 _REQUEST_BYTES = 8 << 20
 _CANARIES = 8
@@ -46,9 +47,10 @@ class Whole:
 class Rewriting:
     """A replacement of the whole row, which loses whatever another writer changed since the row was read."""
 
-    def __init__(self, wire: Wire, shape: Shape) -> None:
+    def __init__(self, wire: Wire, shape: Shape, bounds: Bounds = EVERYTHING) -> None:
         self._wire = wire
         self._shape = shape
+        self._bounds = bounds
         self._proven = False
 
     def move(self, partition: str, pks: Sequence[Pk], vectors: Vectors, expected: Vectors) -> dict[Pk, Outcome]:
@@ -57,7 +59,7 @@ class Rewriting:
         Raises:
             Refused: the first rows did not come back as they were sent; they are as they were.
         """
-        slices = [slice(first, first + _ROWS_AT_ONCE) for first in range(0, len(pks), _ROWS_AT_ONCE)]
+        slices = [slice(first, first + ROWS_AT_ONCE) for first in range(0, len(pks), ROWS_AT_ONCE)]
 
         def move(part: slice) -> dict[Pk, Outcome]:
             return self._move(partition, pks[part], vectors[part], expected[part])
@@ -84,7 +86,7 @@ class Rewriting:
 
     def _read(self, partition: str, pks: Sequence[Pk]) -> Whole:
         where = filters.among(self._shape.pk, pks)
-        columns = self._wire.query(where, ["*"], partition, LATEST, {"limit": str(MOST_ROWS)})
+        columns = self._wire.query(self._bounds.within(where), ["*"], partition, LATEST, {"limit": str(MOST_ROWS)})
         lost = self._shape.elements.keys() - columns.keys()
         if lost:
             raise Refused(

@@ -1,0 +1,201 @@
+"""Which rows an address means: all of a collection, those of one partition, or those that meet its conditions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+
+from pymilvus import DataType
+
+from nudge_vdb.address import Address
+from nudge_vdb.errors import BadAddress, UnfitCollection
+from nudge_vdb_milvus.filters import literal
+from nudge_vdb_milvus.fitness import Description
+
+Scalar = str | int | float | bool
+
+OPTIONS = ("partition", "where", "filter")
+_PAIR = re.compile(r'(?P<key>[^:,]+):(?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:,|$)')
+_WHERE = "expected where=key:value[,key:value…], a value with a comma in quotes"
+_INTEGERS = range(-(2**63), 2**63)
+_PLAIN = {
+    DataType.BOOL,
+    DataType.INT8,
+    DataType.INT16,
+    DataType.INT32,
+    DataType.INT64,
+    DataType.FLOAT,
+    DataType.DOUBLE,
+    DataType.VARCHAR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an address says of the rows it means, before the collection is known."""
+
+    partition: str = ""
+    """The only partition, empty for all of them."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What a field, or a path such as "a.b" into JSON, must hold, as it was written."""
+    given: str = ""
+    """A filter expression of the user's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A scope within a collection whose fields are known."""
+
+    partition: str = ""
+    values: Mapping[str, Scalar] = field(default_factory=dict)
+    given: str = ""
+    expression: str = ""
+    """The filter that every row inside passes, empty where all do."""
+
+    def within(self, where: str) -> str:
+        """Return the filter for those of the rows that pass *where* which are inside."""
+        return joined([part for part in (self.expression, where) if part])
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The conditions in their one spelling, by name.
+
+        Two scopes that want different values of one key, or different partitions, have no row in common, and the name
+        of such a condition says the key; of two filters that is not known, so each has a name of its own.
+        """
+        named = {f"where:{key}": json.dumps(value, ensure_ascii=False) for key, value in self.values.items()}
+        if self.partition:
+            named["partition"] = self.partition
+        if self.given:
+            named[f"filter:{hashlib.sha256(self.given.encode()).hexdigest()[:8]}"] = self.given
+        return named
+
+
+EVERYTHING = Bounds()
+
+
+def scope_of(address: Address) -> Scope:
+    """Return the scope that the options of *address* set.
+
+    Raises:
+        BadAddress: one of them cannot be read; the message says how it is written.
+    """
+    partition, where, given = (address.option(name) for name in OPTIONS)
+    for name, text in zip(OPTIONS, (partition, where, given), strict=True):
+        if text is not None and not text.strip():
+            raise BadAddress(f"option {name}= is empty; leave it away to mean all rows")
+    return Scope(partition or "", {} if where is None else _values(where), (given or "").strip())
+
+
+def bounds_of(scope: Scope, description: Description) -> Bounds:
+    """Return *scope* within the collection described.
+
+    Raises:
+        BadAddress: a condition on a field that there is not, or on one that holds no single value.
+        UnfitCollection: a partition of a collection whose partitions are Milvus's own.
+    """
+    keyed = next((field["name"] for field in description["fields"] if field.get("is_partition_key")), None)
+    if scope.partition and keyed is not None:
+        raise UnfitCollection(
+            f"collection {description['collection_name']} is spread over partitions by Milvus; instead of partition= "
+            f"say which values of its key are meant, as in where={keyed}:value"
+        )
+    values = {key: _typed(key, text, description) for key, text in scope.values.items()}
+    parts = [f"{_place(key, description)} == {_literal(value)}" for key, value in sorted(values.items())]
+    parts += [scope.given] if scope.given else []
+    return Bounds(scope.partition, values, scope.given, joined(parts))
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Return the filter that is passed by what passes every one of *parts*."""
+    return parts[0] if len(parts) == 1 else " and ".join(f"({part})" for part in parts)
+
+
+def _values(text: str) -> dict[str, str]:
+    pairs = list(_pairs(text))
+    values = dict(pairs)
+    if not pairs or len(values) < len(pairs):
+        raise BadAddress(f"option where={text}: a key stands there twice, or none does; {_WHERE}")
+    return values
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    place = 0
+    while place < len(text):
+        found = _PAIR.match(text, place)
+        if not found:
+            raise BadAddress(f"option where={text}: {text[place:]!r} is not understood; {_WHERE}")
+        yield found["key"], found["value"]
+        place = found.end()
+
+
+def _typed(key: str, text: str, description: Description) -> Scalar:
+    """Return the value that *text* spells: a text where the field holds texts, else the JSON scalar that it is."""
+    value = _value(text)
+    if value is None:
+        raise BadAddress(f"option where={key}:{text}: no single value to look for; use filter= with an expression")
+    column = _column(key, description)
+    if column is not None and column["type"] == DataType.VARCHAR and not isinstance(value, str):
+        return text
+    return value
+
+
+def _value(text: str) -> Scalar | None:
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return text
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str | bool) or (isinstance(value, float) and isfinite(value)):
+        return value
+    return value if isinstance(value, int) and value in _INTEGERS else None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and Infinity are texts here
+
+
+def _place(key: str, description: Description) -> str:
+    """Return how a filter names what *key* stands for: a field, or a path into JSON or the dynamic fields.
+
+    Raises:
+        BadAddress: there is no such field, or it holds no single values.
+    """
+    column, (head, *rest) = _column(key, description), key.split(".")
+    if column is not None:
+        _require_plain(key, column)
+        return key
+    holder = next((field for field in description["fields"] if field["name"] == head), None)
+    if holder is not None and rest and holder["type"] == DataType.JSON:
+        return head + _path(rest)
+    if holder is None and description.get("enable_dynamic_field"):
+        return "$meta" + _path([head, *rest])
+    names = ", ".join(field["name"] for field in description["fields"])
+    raise BadAddress(
+        f"option where={key}:…: collection {description['collection_name']} has no such field; its fields: {names}"
+    )
+
+
+def _require_plain(key: str, column: Description) -> None:
+    if column["type"] not in _PLAIN:
+        raise BadAddress(
+            f"option where={key}:…: that field is {DataType(column['type']).name} and holds no single value; "
+            "use filter= with an expression"
+        )
+
+
+def _column(key: str, description: Description) -> Description | None:
+    return next((field for field in description["fields"] if field["name"] == key), None)
+
+
+def _path(names: list[str]) -> str:
+    return "".join(f"[{literal(name)}]" for name in names)
+
+
+def _literal(value: Scalar) -> str:
+    return literal(value) if isinstance(value, str) else json.dumps(value)
