@@ -10,6 +10,7 @@ from integration.engines import any_qdrant, for_tests
 from integration.engines_cluster import qdrant_cluster_of_three
 from integration.engines_milvus import milvus_server  # noqa: F401 - a fixture
 from integration.judged import WIDTH
+from integration.milvus_rows import client, docs, name, shared_docs, wire  # noqa: F401 - fixtures
 from nudge_vdb import cli, writeback
 from nudge_vdb_qdrant.points import ClientPoints
 from nudge_vdb_qdrant.stub_points import StubPoints

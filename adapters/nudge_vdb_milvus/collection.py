@@ -58,7 +58,7 @@ class MilvusCollection:
         self._table = Table(client, source, shape, release, bounds, timeout)
         self._writing: Writing = Merging(self._table) if release.merges else Rewriting(self._wire, shape, bounds)
         self._notes = Notes(client, shape.collection, timeout)
-        self._diagnosis = Diagnosis(client, endpoint, self._table, release, timeout)
+        self._diagnosis = Diagnosis(client, endpoint, self._wire, self._table, release, timeout)
         self._loaded = Loaded(client, shape.collection, timeout)
         if release.lite:  # which releases every collection when its file is closed
             self._loaded.once_and_for_all()

@@ -13,6 +13,7 @@ from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unre
 _CANNOT_CONNECT = 2
 _RATE_LIMIT = 8
 _NOT_LOADED = 101
+_DISTRUST = ("CERTIFICATE_VERIFY_FAILED", "Peer name", "CERTIFICATE_REQUIRED", "CERTIFICATE_UNKNOWN")
 
 _REFUSALS = {
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -41,11 +42,14 @@ def _translated(doing: str, lost: type[EngineError]) -> Iterator[None]:
 
 
 def _failure(exc: Exception, doing: str, lost: type[EngineError]) -> EngineError:
-    if grpc.StatusCode.UNAUTHENTICATED in map(_status, _causes(exc)):
+    story = f"{doing}: {_details(exc)}"
+    if grpc.StatusCode.UNAUTHENTICATED in map(status_of, _causes(exc)):
         return Refused(f"{doing}: Milvus did not accept the credentials; set MILVUS_TOKEN to user:password or a key")
-    if isinstance(exc, grpc.RpcError) or _status(exc) is not None:
-        return _of_transport(_status(exc), f"{doing}: {_details(exc)}", lost)
-    return _of_engine(exc, f"{doing}: {_details(exc)}", lost)
+    if any(sign in story for sign in _DISTRUST):
+        return Refused(f"{story}; the certificate is not trusted: name the authority that signed it with tls_ca=FILE")
+    if isinstance(exc, grpc.RpcError) or status_of(exc) is not None:
+        return _of_transport(status_of(exc), story, lost)
+    return _of_engine(exc, story, lost)
 
 
 def _of_transport(status: grpc.StatusCode | None, story: str, lost: type[EngineError]) -> EngineError:
@@ -58,13 +62,18 @@ def _of_engine(exc: Exception, story: str, lost: type[EngineError]) -> EngineErr
     code = getattr(exc, "code", None)
     # The write may have been on its way when the client lost its channel and then could not connect again.
     if code == _CANNOT_CONNECT:
-        return lost(f"{story}; is Milvus running at that address?")
+        return lost(f"{story}; is Milvus running at that address, and does it speak TLS or not, as the address says?")
     if code == _NOT_LOADED:
         return Busy(f"{story}; load the collection with client.load_collection")
     return Busy(story) if code == _RATE_LIMIT or getattr(exc, "retriable", False) else Refused(story)
 
 
-def _status(exc: BaseException) -> grpc.StatusCode | None:
+def is_forbidden(exc: EngineError) -> bool:
+    """Tell whether Milvus refused for want of a privilege."""
+    return status_of(exc.__cause__) is grpc.StatusCode.PERMISSION_DENIED
+
+
+def status_of(exc: BaseException | None) -> grpc.StatusCode | None:
     """Return the gRPC status of *exc*; the client also passes one on as the code of its own exception."""
     code = getattr(exc, "code", None)
     code = code() if callable(code) else code
@@ -83,7 +92,8 @@ def _causes(exc: BaseException) -> list[BaseException]:
 
 def _details(exc: Exception) -> str:
     if isinstance(exc, MilvusException):
-        return f"{exc.message} (code {exc.code})"
+        hidden = [_details(cause) for cause in _causes(exc)[1:] if isinstance(cause, grpc.RpcError)][:1]
+        return ": ".join([f"{exc.message} (code {exc.code})", *hidden])
     details = exc.details() if hasattr(exc, "details") else type(exc).__name__
-    status = _status(exc)
+    status = status_of(exc)
     return f"{details} ({status.name})" if status else str(details)

@@ -35,6 +35,8 @@ class Shape:
     """Whether rows may lack the vector."""
     partition_key: str | None
     """The field that Milvus spreads rows over partitions by; None where partitions are named by people."""
+    undivided: bool
+    """Whether there is only the default partition."""
     elements: Mapping[str, int | None]
     """The fields that a row read whole must hold, each with the type of its elements, None for all but ARRAYs."""
 
@@ -61,6 +63,7 @@ def shape_of(description: Description, vector: str | None) -> Shape:
         width=int(chosen["params"]["dim"]),
         nullable=bool(chosen.get("nullable")),
         partition_key=next((field["name"] for field in fields if field.get("is_partition_key")), None),
+        undivided=description.get("num_partitions") == 1,
         elements=_elements(description),
     )
 

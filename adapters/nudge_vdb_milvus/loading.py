@@ -5,8 +5,8 @@ from __future__ import annotations
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 
-from nudge_vdb.errors import UnfitCollection
-from nudge_vdb_milvus.failures import reading
+from nudge_vdb.errors import Refused, UnfitCollection
+from nudge_vdb_milvus.failures import is_forbidden, reading
 
 _TIME_TO_LOAD = 600.0
 
@@ -26,9 +26,8 @@ class Loaded:
         Raises:
             UnfitCollection: it is not loaded, and loading is not allowed.
         """
-        with reading(self._collection):
-            if self._client.get_load_state(self._collection, timeout=self._timeout)["state"] != LoadState.NotLoad:
-                return
+        if self._is_loaded():
+            return
         if not allowed:
             raise UnfitCollection(
                 f"collection {self._collection} is not loaded, so its rows cannot be read; load it with "
@@ -36,6 +35,16 @@ class Loaded:
             )
         self.once_and_for_all()
         self._ours = True
+
+    def _is_loaded(self) -> bool:
+        try:
+            with reading(self._collection):
+                state = self._client.get_load_state(self._collection, timeout=self._timeout)["state"]
+        except Refused as exc:
+            if is_forbidden(exc):  # on 2.3 that takes the privilege to load; the first read will tell
+                return True
+            raise
+        return bool(state != LoadState.NotLoad)
 
     def once_and_for_all(self) -> None:
         """Load the collection, not to be released."""

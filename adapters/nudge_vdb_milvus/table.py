@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pymilvus import MilvusClient
 
 from nudge_vdb.contract import Vectors
+from nudge_vdb.errors import Refused
 from nudge_vdb_milvus import filters
-from nudge_vdb_milvus.failures import reading
+from nudge_vdb_milvus.failures import is_forbidden, reading
 from nudge_vdb_milvus.fitness import Shape
 from nudge_vdb_milvus.keys import Pk
 from nudge_vdb_milvus.release import Release
@@ -24,6 +25,7 @@ LOOKS = 4
 
 _LISTED_ROWS = 4096  # a quarter of what a reply may hold: a key that was inserted four times is found yet
 _PAGES_LISTED = 8
+_DEFAULT = "_default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,13 @@ class Table:
             return [""]
         if self.bounds.partition:
             return [self.bounds.partition]
-        with reading(self.shape.collection):
-            return sorted(self._client.list_partitions(self.shape.collection, timeout=self._timeout))
+        try:
+            with reading(self.shape.collection):
+                return sorted(self._client.list_partitions(self.shape.collection, timeout=self._timeout))
+        except Refused as exc:
+            if self.shape.undivided and is_forbidden(exc):
+                return [_DEFAULT]
+            raise
 
     def page(self, partition: str, after: Pk | None, limit: int, at: int = LATEST) -> Found:
         """Return about *limit* rows behind *after* in the order of their keys; none at all only at the end."""
@@ -212,8 +219,9 @@ class Table:
         return max(16, size // (4 * self.shape.width))
 
     def _portions(self, pks: Sequence[Pk]) -> Iterator[Sequence[Pk]]:
-        rows = min(_LISTED_ROWS, self._rows_of(self.pace.request_bytes))
-        return (pks[first : first + rows] for first in range(0, len(pks), rows))
+        most = min(_LISTED_ROWS, self._rows_of(self.pace.request_bytes))
+        rows = -(-len(pks) // max(1, -(-len(pks) // most)))  # parts of about one size
+        return (pks[first : first + rows] for first in range(0, len(pks), max(1, rows)))
 
 
 def _in_order(found: Found) -> Found:
