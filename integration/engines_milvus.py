@@ -90,6 +90,7 @@ def running_milvus(folder: Path, settings: Mapping[str, str] | None = None) -> I
     with running(command, folder, {**_QUICK, **(settings or {})}) as process:
         wait_until_it_answers(f"http://127.0.0.1:{ports[0]}/healthz", process, folder)
         yield MilvusServer(ports[_SETTLED_PORTS + _PROXY], process.pid)
+        process.kill()  # asked to end, it takes longer than anybody waits
 
 
 def milvus_for_tests(folder: Path, settings: Mapping[str, str] | None = None) -> AbstractContextManager[MilvusServer]:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,7 +14,7 @@ import pytest
 import trustme
 from pymilvus import MilvusClient, MilvusException
 
-from integration.engines import PATIENCE, free_ports
+from integration.engines import BETWEEN_LOOKS, PATIENCE, free_ports
 from integration.engines_milvus import MilvusServer, milvus_for_tests
 from integration.milvus_rows import TIMEOUT, judged, live
 from nudge_vdb_milvus.wire import Wire
@@ -157,14 +158,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_server_that_does_not_let_us_in_says_why(wrong, guarded, token, nudge_vdb, capfd):
+def test_a_server_that_does_not_let_us_in_says_why(wrong, guarded, token, nudge_vdb):
     credentials, options, expected, error, words = WRONG[wrong]
     token(credentials)
     status, told = nudge_vdb("status", guarded.address(**options))
     assert (status, told["error"]) == (expected, error)
     assert words in told["message"]
     assert "nope:" not in told["message"]
-    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_an_address_without_tls_for_a_server_with_it_says_so(guarded, token, nudge_vdb):
@@ -268,13 +268,16 @@ def limited(client, rate):
 
 def wait_until(client, is_limited):
     """Ask many times in a row until that is refused, or no longer is."""
-    for _ in range(int(PATIENCE * 100)):
-        try:
-            for _ in range(10):
-                client.query("docs", "id == 0", retry_on_rate_limit=False, consistency_level="Eventually")
-            felt = False
-        except MilvusException:
-            felt = True
-        if felt is is_limited:
-            return
-    raise AssertionError("the server never took notice of the limit")
+    deadline = time.monotonic() + PATIENCE
+    while _feels_limited(client) is not is_limited:
+        assert time.monotonic() < deadline, "the server never took notice of the limit"
+        time.sleep(BETWEEN_LOOKS)
+
+
+def _feels_limited(client):
+    try:
+        for _ in range(20):
+            client.query("docs", "id == 0", retry_on_rate_limit=False, consistency_level="Eventually")
+    except MilvusException:
+        return True
+    return False

@@ -218,12 +218,12 @@ def killed_on_demand(process):
 
 @pytest.fixture(scope="module")
 def much(milvus_server):
-    """3,000 rows, 12 MB, in 6 segments of two shards each: the collection's name and the vectors."""
+    """3,000 rows, 12 MB, in 3 segments of each of two shards: the collection's name and the vectors."""
     client = MilvusClient(milvus_server.uri, timeout=TIMEOUT, dedicated=True)
     create(client, "much", vector_field(1024), load=False, num_shards=2)
     vectors = random_vectors(3000, 1024)
-    for segment in range(6):
-        client.insert("much", entities(range(segment, 3000, 6), vectors[segment::6]))
+    for segment in range(3):
+        client.insert("much", entities(range(segment, 3000, 3), vectors[segment::3]))
         client.flush("much")
     client.load_collection("much")
     yield "much", vectors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +33,8 @@ def connect(address: Address) -> MilvusClient:
         Unreachable: nobody answers, or another process holds the file.
         Refused: the token in MILVUS_TOKEN is not accepted, or the certificate of the server.
     """
+    # Every failure is translated and told once; the client's own log of it, with a traceback, would tell it again.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     if address.transport == _LITE:
         address.allow(*_OPTIONS)
         return open_lite(existing_file(address), address.seconds("timeout", DEFAULT_TIMEOUT))

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import grpc
 import numpy as np
 from pymilvus import DataType, MilvusClient
 
 from nudge_vdb.contract import Mask, Vectors
-from nudge_vdb.errors import Refused, TooLarge, Unreachable
+from nudge_vdb.errors import EngineError, Refused, TooLarge, Unreachable
 from nudge_vdb_milvus import columns, filters
-from nudge_vdb_milvus.failures import reading, writing
+from nudge_vdb_milvus.failures import reading, status_of, writing
 from nudge_vdb_milvus.fitness import Shape
 from nudge_vdb_milvus.keys import Pk
 from nudge_vdb_milvus.wire import LATEST, MOST_ROWS, FieldData, Wire
@@ -185,9 +186,12 @@ class Checked:
         try:
             return question(self._source)
         except (Refused, Unreachable) as exc:
-            if self._proven:
+            if self._proven or status_of(exc.__cause__) is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
-            answer = question(self._second)  # or fails as well, and then says why
+            try:
+                answer = question(self._second)
+            except EngineError:
+                raise exc from exc.__cause__
             self._give_up(str(exc))
             return answer
 
