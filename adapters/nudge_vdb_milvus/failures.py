@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -65,7 +66,16 @@ def _of_engine(exc: Exception, story: str, lost: type[EngineError]) -> EngineErr
         return lost(f"{story}; is Milvus running at that address, and does it speak TLS or not, as the address says?")
     if code == _NOT_LOADED:
         return Busy(f"{story}; load the collection with client.load_collection")
-    return Busy(story) if code == _RATE_LIMIT or getattr(exc, "retriable", False) else Refused(story)
+    if code == _RATE_LIMIT:
+        return Busy(f"{story}; Milvus limits how often it is asked", _between(story))
+    return Busy(story) if getattr(exc, "retriable", False) else Refused(story)
+
+
+def _between(story: str) -> float | None:
+    """Return how many seconds the rate that *story* names leaves between two requests, None where it names none."""
+    found = re.search(r"\[rate=([0-9.e+-]+)\]", story)
+    rate = float(found[1]) if found else 0.0
+    return 1 / rate if rate > 0 else None
 
 
 def is_forbidden(exc: EngineError) -> bool:

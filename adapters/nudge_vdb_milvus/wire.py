@@ -13,8 +13,10 @@ import grpc
 from pymilvus import MilvusException
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
+from nudge_vdb.errors import Busy
 from nudge_vdb_milvus.endpoint import Endpoint
 from nudge_vdb_milvus.failures import reading, writing
+from nudge_vdb_milvus.pacing import Pacing
 
 FieldData = Any  # schema_pb2.FieldData: one column of a reply
 LATEST = 0
@@ -39,6 +41,7 @@ class Wire:
         self._channel = endpoint.channel()
         self._stub = milvus_pb2_grpc.MilvusServiceStub(self._channel)
         self._metadata = endpoint.metadata
+        self._pacing = Pacing(most=timeout)
 
     def now(self) -> int:
         """Return the engine's time: reads at it see all that is acknowledged by now, and do not wait for more."""
@@ -67,8 +70,13 @@ class Wire:
         )
         for name, value in (options or {}).items():
             request.query_params.add(key=name, value=value)
-        with reading(self.collection):
-            answer = self._call(self._stub.Query, request)
+        self._pacing.turn()
+        try:
+            with reading(self.collection):
+                answer = self._call(self._stub.Query, request)
+        except Busy as exc:
+            self._pacing.slow_down(exc.retry_after)
+            raise
         return {column.field_name: column for column in answer.fields_data}
 
     def upsert(self, columns: Sequence[FieldData], count: int, partition: str) -> None:
