@@ -1,6 +1,5 @@
 """Collections on a Milvus server that the tests fill and look at round the adapter."""
 
-import json
 import re
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
+from integration.judged import judged_rows, write_judgements
 from nudge_vdb_milvus.fixture import ID, VECTOR
 
 TIMEOUT = 30.0
@@ -129,16 +129,9 @@ def insert_raw(wire, name, ids, vectors, **trees):
     assert wire.Insert(request, timeout=TIMEOUT).status.code == 0
 
 
-def judged(client, name, folder):
+def judged_docs(client, name, folder):
     """Fill a collection with rows that judgements are worth something for; return the file of these."""
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(200, WIDTH))
-    asked, shift = np.repeat(np.arange(60), 4), rng.normal(size=(60, WIDTH))
-    queries = vectors[asked] + shift[asked] + 0.3 * rng.normal(size=(240, WIDTH))
-    create(client, name)
-    client.insert(name, entities(range(200), vectors.astype(np.float32), note="kept"))
-    file = folder / "judgements.jsonl"
-    with file.open("w") as lines:
-        for number, (row, query) in enumerate(zip(asked.tolist(), queries.tolist(), strict=True)):
-            print(json.dumps({"query_id": f"q{number}", "vector": query, "relevant": [str(row)]}), file=lines)
-    return file
+    rows, queries = judged_rows()
+    create(client, name, vector_field(rows.vectors.shape[1]))
+    client.insert(name, entities(rows.ids, rows.vectors, note="kept"))
+    return write_judgements(folder / "judgements.jsonl", queries)

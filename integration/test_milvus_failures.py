@@ -16,14 +16,14 @@ from pymilvus import MilvusClient, MilvusException
 
 from integration.engines import BETWEEN_LOOKS, PATIENCE, free_ports
 from integration.engines_milvus import MilvusServer, milvus_for_tests
-from integration.milvus_rows import TIMEOUT, judged, live
+from integration.milvus_rows import TIMEOUT, judged_docs, live
 from nudge_vdb_milvus.wire import Wire
 
 pytestmark = pytest.mark.milvus_server
 
 ROOT = "root:Milvus"
 READER = "reader:secret1"
-ALL = range(200)
+ALL = range(1, 201)
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def guarded(tmp_path_factory):
             timeout=TIMEOUT,
             dedicated=True,
         )
-        judged(client, "docs", folder)
+        judged_docs(client, "docs", folder)
         yield Guarded(server, folder, client)
         client.close()
 

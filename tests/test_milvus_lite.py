@@ -112,9 +112,9 @@ def filled(file, name):
     fixture.close()
 
 
-def create(client, name, *fields, index="vector", pk="id", auto_id=False):
+def create(client, name, *fields, index="vector", pk="id"):
     """Create a collection with the primary key *pk* and *fields*, each given as name, type and options."""
-    schema = client.create_schema(auto_id=auto_id, enable_dynamic_field=True)
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field(pk, DataType.INT64, is_primary=True)
     for field, kind, options in fields or [vector_field()]:
         schema.add_field(field, kind, **options)
@@ -310,7 +310,7 @@ def test_a_deleted_row_is_not_created_even_where_zeros_are_expected(filled):
         (None, r"2 dense vector fields; name the one to tune with vector=; its fields: .*one \(FLOAT_VECTOR\), two"),
         ("three", r"has no field three; its fields: id \(INT64\), one \(FLOAT_VECTOR\), two .*sparse .*year"),
         ("year", r"field year .* is INT64; expected FLOAT_VECTOR; its fields: .*one \(FLOAT_VECTOR\)"),
-        ("sparse", r"is SPARSE_FLOAT_VECTOR; expected FLOAT_VECTOR; its fields: .*one \(FLOAT_VECTOR\)"),
+        ("sparse", r"is SPARSE_FLOAT_VECTOR, .*; expected FLOAT_VECTOR; its fields: .*one \(FLOAT_VECTOR\)"),
         ("two", r"field two of collection .* has no index.*create_index"),
     ],
 )
@@ -325,12 +325,6 @@ def test_a_field_that_cannot_be_tuned_is_named_with_those_that_may(client, name,
 def test_a_collection_without_a_dense_vector_is_unfit(client, name):
     create(client, name, ("sparse", DataType.SPARSE_FLOAT_VECTOR, {}), index=None)
     with pytest.raises(UnfitCollection, match=r"0 dense vector fields.*sparse \(SPARSE_FLOAT_VECTOR\)"):
-        MilvusCollection(client, name)
-
-
-def test_a_collection_whose_ids_milvus_makes_is_unfit(client, name):
-    create(client, name, auto_id=True)
-    with pytest.raises(UnfitCollection, match="ids of your own"):
         MilvusCollection(client, name)
 
 

@@ -18,6 +18,13 @@ Description = Mapping[str, Any]
 
 _DYNAMIC = "$meta"
 _METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.EUCLID}
+_WHY_NOT = {
+    DataType.FLOAT16_VECTOR: ", which rounds away most of what a step moves",
+    DataType.BFLOAT16_VECTOR: ", which rounds away most of what a step moves",
+    DataType.INT8_VECTOR: ", which rounds away most of what a step moves",
+    DataType.BINARY_VECTOR: ", whose bits cannot be moved by a step",
+    DataType.SPARSE_FLOAT_VECTOR: ", whose terms a step would fill in",
+}
 _KINDS: dict[DataType, type[Pk]] = {DataType.INT64: int, DataType.VARCHAR: str}
 
 
@@ -45,15 +52,10 @@ def shape_of(description: Description, vector: str | None) -> Shape:
     """Return the shape of the collection described, with *vector* or else its only dense field as the vector.
 
     Raises:
-        UnfitCollection: ids made by Milvus, no such field, several, or one that holds something else.
+        UnfitCollection: no such field, several, or one that holds something else.
     """
     name, fields = description["collection_name"], description["fields"]
     pk = next(field for field in fields if field.get("is_primary"))
-    if description.get("auto_id") or pk.get("auto_id"):
-        raise UnfitCollection(
-            f"collection {name} lets Milvus make its ids, and then an update gives a row a new id; "
-            "copy it into a collection with ids of your own"
-        )
     chosen = _vector_field(name, fields, vector)
     return Shape(
         collection=name,
@@ -68,16 +70,30 @@ def shape_of(description: Description, vector: str | None) -> Shape:
     )
 
 
+def require_ids_of_its_own(description: Description) -> None:
+    """Refuse a collection whose ids Milvus makes.
+
+    Raises:
+        UnfitCollection: it does.
+    """
+    pk = next(field for field in description["fields"] if field.get("is_primary"))
+    if description.get("auto_id") or pk.get("auto_id"):
+        raise UnfitCollection(
+            f"collection {description['collection_name']} lets Milvus make its ids, and then an update gives a row a "
+            "new id; copy it into a collection with ids of your own"
+        )
+
+
 def require_rewritable(description: Description) -> None:
     """Refuse a collection whose rows cannot be sent back whole just as they were read.
 
     Raises:
         UnfitCollection: a field of a type that is not carried, or one that may be empty or is filled by Milvus.
     """
-    for field in description["fields"]:
+    for field in [*description["fields"], *description.get("struct_array_fields", ())]:
         # From 2.4 on, these are read in one form and written in another, and no such server was at hand.
         uncertain = field.get("nullable") or field.get("is_function_output")
-        if field["type"] not in CARRIED or uncertain:
+        if field.get("type") not in CARRIED or uncertain:
             raise UnfitCollection(
                 f"field {field['name']} ({_type(field)}) of collection {description['collection_name']} cannot be "
                 "written back as it was read, which this Milvus needs; upgrade to Milvus 2.6.2 or later"
@@ -117,8 +133,8 @@ def _named_field(collection: str, fields: Sequence[Description], name: str) -> D
         raise UnfitCollection(f"collection {collection} has no field {name}; its fields: {_listed(fields)}")
     if field["type"] != DataType.FLOAT_VECTOR:
         raise UnfitCollection(
-            f"field {name} of collection {collection} is {_type(field)}; expected FLOAT_VECTOR; "
-            f"its fields: {_listed(fields)}"
+            f"field {name} of collection {collection} is {_type(field)}{_WHY_NOT.get(field['type'], '')}; "
+            f"expected FLOAT_VECTOR; its fields: {_listed(fields)}"
         )
     return _writable(collection, field)
 
@@ -143,4 +159,4 @@ def _listed(fields: Sequence[Description]) -> str:
 
 
 def _type(field: Description) -> str:
-    return str(DataType(field["type"]).name)
+    return str(DataType(field["type"]).name) if "type" in field else "struct"

@@ -25,6 +25,7 @@ _METRICS = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.EUCLID: "L2"}
 _SCALARS = {str: DataType.VARCHAR, int: DataType.INT64}
 _LONGEST_TEXT = 65_535
 _NULLABLE_SINCE = (2, 5, 0)
+_GAPS_SINCE = (3, 0, 0)
 
 
 @dataclass
@@ -100,7 +101,8 @@ def open_fixture(address: Address, rows: Rows, metric: Metric) -> MilvusFixture:
     """Create the collection that *address* names, with an exact index, and fill it with *rows*.
 
     Payload keys whose values are all texts or all integers become nullable fields, the others stay dynamic. A server
-    before 2.5 has no nullable fields, so there only keys that every row has become fields, and no second vector.
+    before 2.5 has no nullable fields, so there only keys that every row has become fields, and no second vector. From
+    Milvus 3.0 on, rows may lack the vector.
 
     Raises:
         BadOption: the collection exists.
@@ -109,9 +111,10 @@ def open_fixture(address: Address, rows: Rows, metric: Metric) -> MilvusFixture:
     client = _client(address, timeout)
     try:
         vector = address.option("vector") or VECTOR
-        plain = _is_plain(release_of(client, timeout))
+        release = release_of(client, timeout)
+        plain = _is_plain(release)
         rows = replace(rows, others=None) if plain else rows
-        _create(client, address.collection, _schema(rows, vector, plain), metric, timeout)
+        _create(client, address.collection, _schema(rows, vector, release), metric, timeout)
         fixture = MilvusFixture(client, address.collection, vector, timeout)
         fixture.insert(rows)
     except BaseException:
@@ -145,12 +148,17 @@ def _is_plain(release: Release) -> bool:
     return not release.lite and release.number < _NULLABLE_SINCE
 
 
-def _schema(rows: Rows, vector: str, plain: bool) -> CollectionSchema:
+def _may_lack_vectors(release: Release) -> bool:
+    return not release.lite and release.number >= _GAPS_SINCE
+
+
+def _schema(rows: Rows, vector: str, release: Release) -> CollectionSchema:
+    plain, gaps = _is_plain(release), _may_lack_vectors(release)
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
     kind = DataType.VARCHAR if all(isinstance(name, str) for name in rows.ids) else DataType.INT64
     schema.add_field(ID, kind, is_primary=True, max_length=_LONGEST_TEXT)
     for name, column in _columns(rows, vector).items():
-        schema.add_field(name, DataType.FLOAT_VECTOR, dim=column.shape[1])
+        schema.add_field(name, DataType.FLOAT_VECTOR, dim=column.shape[1], nullable=gaps and name == vector)
     for name, scalar in _scalars(rows.payloads).items():
         if not plain or all(name in payload for payload in rows.payloads):
             schema.add_field(name, scalar, nullable=not plain, max_length=_LONGEST_TEXT)
@@ -175,9 +183,13 @@ def _entities(rows: Rows, vector: str) -> list[dict[str, Any]]:
     """Return *rows* as Milvus takes them."""
     columns = _columns(rows, vector).items()
     return [
-        {ID: name, **{field: column[place] for field, column in columns}, **payload}
+        {ID: name, **{field: _cell(column[place]) for field, column in columns}, **payload}
         for place, (name, payload) in enumerate(zip(rows.ids, rows.payloads, strict=True))
     ]
+
+
+def _cell(vector: Vectors) -> Vectors | None:
+    return None if np.isnan(vector).all() else vector
 
 
 def _everything(fields: Sequence[Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from nudge_vdb.contract import Ability, Traits
 from nudge_vdb.errors import BadAddress, Refused, UnfitCollection
 from nudge_vdb_milvus.endpoint import Endpoint
 from nudge_vdb_milvus.failures import reading
-from nudge_vdb_milvus.fitness import Description, Shape, metric_of, require_rewritable
+from nudge_vdb_milvus.fitness import Description, Shape, metric_of, require_ids_of_its_own, require_rewritable
 from nudge_vdb_milvus.merging import TOLERANCE
 from nudge_vdb_milvus.release import Release, require_upsert
 from nudge_vdb_milvus.scope import Bounds
@@ -75,6 +75,8 @@ def require_kept(shape: Shape, description: Description, release: Release) -> No
             f"{release} moves such rows to wrong partitions when they are written (milvus#30607), where searches "
             f"by {shape.partition_key} do not find them; upgrade to Milvus 2.4 or later"
         )
+    if not release.lite:  # which keeps the id of a row that is updated
+        require_ids_of_its_own(description)
     if not release.merges:
         require_rewritable(description)
 
