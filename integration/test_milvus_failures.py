@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,6 +17,9 @@ from pymilvus import MilvusClient, MilvusException
 from integration.engines import BETWEEN_LOOKS, PATIENCE, free_ports
 from integration.engines_milvus import MilvusServer, milvus_for_tests
 from integration.milvus_rows import TIMEOUT, judged_docs, live
+from nudge_vdb.address import parse_address
+from nudge_vdb.contract import Weight
+from nudge_vdb_milvus import open_collection
 from nudge_vdb_milvus.wire import Wire
 
 pytestmark = pytest.mark.milvus_server
@@ -203,6 +206,22 @@ def test_who_may_read_but_not_write_can_plan_and_is_told_which_privilege_to_ask_
     assert (status, told["error"]) == (6, "Refused")
     assert "PrivilegeUpsert: permission deny to reader" in told["message"]
     assert (live(guarded.client, "docs", *ALL) == before).all()
+
+
+def test_a_diagnosis_tells_who_may_write_and_who_may_not(guarded, reader, token):
+    weights = {}
+    for credentials in (ROOT, reader):
+        token(credentials)
+        with closing(open_collection(parse_address(guarded.address(timeout=30)))) as collection:
+            weights[credentials] = {remark.topic: remark.weight for remark in collection.diagnose()}["permissions"]
+    assert weights == {ROOT: Weight.FINE, reader: Weight.OBSTACLE}
+
+
+def test_who_may_not_alter_the_collection_leaves_no_note_there(guarded, reader, token):
+    token(reader)
+    with closing(open_collection(parse_address(guarded.address(timeout=30)))) as collection:
+        assert collection.leave_note("nudge_vdb/a", "text") is False
+        assert dict(collection.notes()) == {}
 
 
 # A server that is slow to answer, or does not

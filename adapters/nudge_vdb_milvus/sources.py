@@ -24,6 +24,7 @@ Options = Mapping[str, str]
 
 _log = logging.getLogger(__name__)
 _PROBED_ROWS = 8
+_LOOKS = 4  # another writer may come between the two
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +166,10 @@ class Checked:
     def rows(self, where: str, partition: str, at: int, options: Options) -> Found:
         """Return rows with their vectors; the first that there are, only when both sources agree on some of them."""
         found = self._ask(lambda source: source.rows(where, partition, at, options))
-        if self._proven or not found.pks:
+        if self._proven or not found.pks or self._agree(found.pks[:_PROBED_ROWS], partition):
             return found
-        self._prove(found.pks[:_PROBED_ROWS], partition)
-        return found if self._proven else self.rows(where, partition, at, options)
+        self._give_up("its first rows are not those that the client reads")
+        return self.rows(where, partition, at, options)
 
     def pks(self, where: str, partition: str, at: int, options: Options) -> list[Pk]:
         """Return primary keys."""
@@ -195,17 +196,15 @@ class Checked:
             self._give_up(str(exc))
             return answer
 
-    def _prove(self, pks: Sequence[Pk], partition: str) -> None:
-        where = filters.among(self._pk, pks)
-        for _ in range(2):  # another writer may come between the two looks
-            ours, theirs = (source.rows(where, partition, LATEST, unsorted()) for source in self._both())
+    def _agree(self, pks: Sequence[Pk], partition: str) -> bool:
+        """Tell whether both sources tell the same of some rows; if so, that is proven."""
+        where, sources = filters.among(self._pk, pks), (self._source, self._second)
+        for _ in range(_LOOKS):
+            ours, theirs = (source.rows(where, partition, LATEST, unsorted()) for source in sources)
             if _same(ours, theirs):
                 self._proven = True
-                return
-        self._give_up("its first rows are not those that the client reads")
-
-    def _both(self) -> tuple[Source, Source]:
-        return self._source, self._second
+                return True
+        return False
 
     def _give_up(self, why: str) -> None:
         _log.warning("reading through the client, which is slower, since a channel of our own does not do: %s", why)
