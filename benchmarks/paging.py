@@ -1,24 +1,28 @@
-"""How fast vectors leave a Qdrant server: this adapter against the loop that a user would write.
+"""How fast vectors leave a server: an adapter against the loop that a user would write with the client it ships.
 
-``python -m benchmarks.paging`` starts a server, fills it, and prints rows per second, medians of 5 runs in turn; with
-``--cluster``, three nodes with six shards of two replicas each; with ``--rest``, where the adapter finds no gRPC port.
+``python -m benchmarks.paging [qdrant] [qdrant-rest] [qdrant-cluster] [milvus]`` starts a server of each, fills it, and
+prints rows per second, medians of 5 runs in turn. Without gRPC, the adapter falls back to REST; the cluster has three
+nodes and six shards of two replicas each.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pymilvus import DataType, MilvusClient
 from qdrant_client import QdrantClient, models
 
 from integration.engines import QdrantServer, qdrant_server
 from integration.engines_cluster import qdrant_cluster_of_three
+from integration.engines_milvus import running_milvus
 from nudge_vdb.backends import connect
 from nudge_vdb.pages import page_out
 
@@ -27,83 +31,142 @@ PAGE = 1024
 RUNS = 5
 SPREAD = {"shard_number": 6, "replication_factor": 2}
 NO_PORT = 1
+USUAL = {"PROXY_TIMETICKINTERVAL": "200", "PROXY_GRPC_SERVERMAXSENDSIZE": str(64 << 20)}
 
 
-def fill(server: QdrantServer, width: int, rows: int, layout: dict[str, int]) -> str:
-    """Make a collection of random rows with payloads; return its name."""
+@dataclass(frozen=True)
+class Filled:
+    """A collection of random rows on a server: its address, and the client's own loop through it."""
+
+    address: str
+    loop: str
+    by_client: Callable[[], int]
+
+
+@contextmanager
+def on_qdrant(folder: Path, width: int, rows: int) -> Iterator[Filled]:
+    """Fill a collection of a Qdrant server."""
+    with qdrant_server(folder) as server:
+        yield filled_qdrant(server, width, rows)
+
+
+@contextmanager
+def on_qdrant_rest(folder: Path, width: int, rows: int) -> Iterator[Filled]:
+    """Fill a collection of a Qdrant server whose gRPC port the adapter does not find."""
+    with qdrant_server(folder) as server:
+        filled = filled_qdrant(server, width, rows)
+        yield replace(filled, address=server.address("rows", vector="text", grpc_port=str(NO_PORT)))
+
+
+@contextmanager
+def on_qdrant_cluster(folder: Path, width: int, rows: int) -> Iterator[Filled]:
+    """Fill a collection that is spread over three Qdrant nodes."""
+    with qdrant_cluster_of_three(folder) as cluster:
+        yield filled_qdrant(cluster.nodes[0].server, width, rows, **SPREAD)
+
+
+def filled_qdrant(server: QdrantServer, width: int, rows: int, **layout: int) -> Filled:
+    """Make a collection of random rows with payloads."""
     client = QdrantClient(url=server.url, check_compatibility=False, timeout=60)
-    name, rng = f"rows_{width}", np.random.default_rng(0)
     size = models.VectorParams(size=width, distance=models.Distance.COSINE)
-    client.create_collection(name, vectors_config={"text": size}, **layout)
-    for first in range(0, rows, 1000):
-        vectors = {"text": rng.normal(size=(1000, width)).astype(np.float32).tolist()}
-        ids = list(range(first, first + 1000))
-        client.upsert(name, models.Batch(ids=ids, vectors=vectors, payloads=[{"n": number} for number in ids]))
+    client.create_collection("rows", vectors_config={"text": size}, **layout)
+    for ids, vectors in batches(width, rows):
+        payloads = [{"n": number} for number in ids]
+        client.upsert("rows", models.Batch(ids=ids, vectors={"text": vectors.tolist()}, payloads=payloads))
     client.close()
-    return name
+    ports = {"port": server.port, "grpc_port": server.grpc_port}
+    return Filled(server.address("rows", vector="text"), "client.scroll", lambda: scrolled(ports))
 
 
-def by_client(server: QdrantServer, name: str) -> int:
-    """Scroll through *name* with the client as it is shipped, over gRPC."""
-    client = QdrantClient(
-        host="127.0.0.1", port=server.port, grpc_port=server.grpc_port, prefer_grpc=True, check_compatibility=False
-    )
+def scrolled(ports: dict[str, int]) -> int:
+    """Scroll through the rows over gRPC; return how many there are."""
+    client = QdrantClient(host="127.0.0.1", prefer_grpc=True, check_compatibility=False, **ports)
     count, offset = 0, None
     while True:
-        records, offset = client.scroll(name, limit=PAGE, offset=offset, with_payload=False, with_vectors=["text"])
+        records, offset = client.scroll("rows", limit=PAGE, offset=offset, with_payload=False, with_vectors=["text"])
         count += len(np.array([record.vector["text"] for record in records], np.float32))
         if offset is None:
             client.close()
             return count
 
 
-def by_adapter(server: QdrantServer, name: str, **options: str) -> int:
-    """Page *name* out into mapped files."""
-    collection = connect(server.address(name, vector="text", **options))
+@contextmanager
+def on_milvus(folder: Path, width: int, rows: int) -> Iterator[Filled]:
+    """Fill a collection of a Milvus server that is set as it is shipped, flushed and loaded."""
+    with running_milvus(folder, USUAL) as server:
+        client = MilvusClient(server.uri, timeout=60, dedicated=True)
+        schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=width)
+        index = client.prepare_index_params()
+        index.add_index("vector", index_type="FLAT", metric_type="COSINE")
+        client.create_collection("rows", schema=schema, consistency_level="Strong")
+        for ids, vectors in batches(width, rows):
+            rows_ = zip(ids, vectors, strict=True)
+            client.insert("rows", [{"id": pk, "vector": vector, "n": pk} for pk, vector in rows_])
+        client.flush("rows")
+        client.create_index("rows", index)
+        client.load_collection("rows")
+        yield Filled(server.address("rows"), "query_iterator", lambda: iterated(client))
+        client.close()
+
+
+def iterated(client: MilvusClient) -> int:
+    """Iterate through the rows; return how many there are."""
+    iterator, count = client.query_iterator("rows", output_fields=["id", "vector"]), 0
+    while page := iterator.next():
+        count += len(np.array([row["vector"] for row in page], np.float32))
+    iterator.close()
+    return count
+
+
+def batches(width: int, rows: int) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yield ids and vectors, a thousand at a time."""
+    rng = np.random.default_rng(0)
+    for first in range(0, rows, 1000):
+        yield list(range(first, first + 1000)), rng.normal(size=(1000, width)).astype(np.float32)
+
+
+def by_adapter(address: str) -> int:
+    """Page the collection at *address* out into mapped files."""
+    collection = connect(address)
     with tempfile.TemporaryDirectory() as folder:
         count = len(page_out(collection, Path(folder) / "pages"))
     collection.close()
     return count
 
 
-def rate(way: Callable[[QdrantServer, str], int], server: QdrantServer, name: str) -> float:
-    """Return rows per second of one run."""
+def seconds(way: Callable[[], int], rows: int) -> float:
+    """Return how long one run of *way* takes, which must meet every one of *rows*."""
     start = time.perf_counter()
-    return way(server, name) / (time.perf_counter() - start)
-
-
-def by_rest(server: QdrantServer, name: str) -> int:
-    """Do so where gRPC cannot be spoken."""
-    return by_adapter(server, name, grpc_port=str(NO_PORT))
-
-
-@contextmanager
-def one_server(folder: Path) -> Iterator[tuple[QdrantServer, dict[str, int]]]:
-    """Run one server; yield it with the layout of its collections."""
-    with qdrant_server(folder) as server:
-        yield server, {}
-
-
-@contextmanager
-def cluster(folder: Path) -> Iterator[tuple[QdrantServer, dict[str, int]]]:
-    """Run three nodes; yield the first with the layout of the collections."""
-    with qdrant_cluster_of_three(folder) as nodes:
-        yield nodes.nodes[0].server, SPREAD
+    if way() != rows:
+        raise RuntimeError(f"expected {rows} rows")
+    return time.perf_counter() - start
 
 
 def main() -> None:
     """Print the rates and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cluster", dest="engine", action="store_const", const=cluster, default=one_server)
-    parser.add_argument("--rest", dest="ours", action="store_const", const=by_rest, default=by_adapter)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, asked.engine(Path(folder)) as (server, layout):
+    engines = {
+        "qdrant": on_qdrant,
+        "qdrant-rest": on_qdrant_rest,
+        "qdrant-cluster": on_qdrant_cluster,
+        "milvus": on_milvus,
+    }
+    for engine in sys.argv[1:] or engines:
         for width, rows in ROWS.items():
-            name = fill(server, width, rows, layout)
-            pairs = [(rate(by_client, server, name), rate(asked.ours, server, name)) for _ in range(RUNS)]
-            shipped, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
-            ratio = statistics.median(mine / theirs for theirs, mine in pairs)
-            print(f"d = {width}: client.scroll {shipped:,.0f} rows/s, page-out {ours:,.0f} rows/s, {ratio:.1f} times")
+            with tempfile.TemporaryDirectory() as folder, engines[engine](Path(folder), width, rows) as filled:
+                print(f"{engine}, ", end="")
+                measured(filled, width, rows)
+
+
+def measured(filled: Filled, width: int, rows: int) -> None:
+    """Run both ways in turn; print what they took."""
+    pairs = [(seconds(filled.by_client, rows), seconds(lambda: by_adapter(filled.address), rows)) for _ in range(RUNS)]
+    theirs, ours = (rows / statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(slow / fast for slow, fast in pairs)
+    print(
+        f"d = {width}: {filled.loop} {theirs:,.0f} rows/s, page-out {ours:,.0f} rows/s, {ratio:.1f} times", flush=True
+    )
 
 
 if __name__ == "__main__":

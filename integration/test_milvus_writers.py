@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -9,7 +11,17 @@ import pytest
 from pymilvus import MilvusClient
 
 from integration.engines_milvus import milvus_for_tests
-from integration.milvus_rows import TIMEOUT, copies, create, entities, live, random_vectors, stored, vector_field
+from integration.milvus_rows import (
+    TIMEOUT,
+    copies,
+    create,
+    entities,
+    judged_docs,
+    live,
+    random_vectors,
+    stored,
+    vector_field,
+)
 from nudge_vdb.address import parse_address
 from nudge_vdb.contract import Outcome, agree
 from nudge_vdb.errors import Refused, TooLarge, Unknown, Unreachable
@@ -211,6 +223,39 @@ def killed_on_demand(process):
     finally:
         enough.set()
         killer.join()
+
+
+KILLED_BEHIND_ITS_THIRD_ANSWER = """
+import os
+from nudge_vdb import cli, writeback
+from nudge_vdb_milvus.wire import Wire
+writeback.BATCH_BYTES = 4 * 16 * 20
+upsert, answers = Wire.upsert, []
+def dying(*request):
+    upsert(*request)
+    answers.append(1)
+    if len(answers) == 3:
+        os.kill(os.getpid(), 9)
+Wire.upsert = dying
+cli.main()
+"""
+
+
+def test_a_run_that_is_killed_between_an_answer_and_its_journal_can_be_finished_and_undone(
+    milvus_server, client, wire, name, nudge_vdb, tmp_path
+):
+    file, address = judged_docs(client, name, tmp_path), milvus_server.address(name)
+    before, fields = live(client, name, *range(1, 201)), stored(wire, name)
+    tune = [sys.executable, "-c", KILLED_BEHIND_ITS_THIRD_ANSWER, "tune", address, "--judgements", str(file), "--json"]
+    assert subprocess.run(tune, check=False).returncode == -signal.SIGKILL
+    assert (live(client, name, *range(1, 201)) != before).any()
+    assert nudge_vdb("status", address)[1]["unfinished"] == 1
+    status, told = nudge_vdb("apply", address)
+    assert (status, told["status"]) == (0, "applied")
+    assert nudge_vdb("verify", address)[0] == 0
+    assert nudge_vdb("rollback", address, "--to", 0)[0] == 0
+    assert (live(client, name, *range(1, 201)) == before).all()
+    assert stored(wire, name) == fields
 
 
 # Much
