@@ -202,6 +202,7 @@ def test_filters_that_are_not_known_to_be_apart_share_no_name(file, client):
         ("partition=nope", "has no such partition; its partitions: _default, a, a_b"),
         (option("filter", "year >"), "Milvus does not understand the condition year >"),
         (option("filter", "year > 2002) or (id >= 0"), "Milvus does not understand the condition"),
+        (option("filter", "year > 2002) or (id >= 0") + "&where=tenant:0", "Milvus does not understand the condition"),
     ],
 )
 def test_a_scope_that_cannot_be_meant_is_refused_when_the_collection_is_opened(options, message, file, client):
