@@ -204,7 +204,7 @@ def test_who_may_read_but_not_write_can_plan_and_is_told_which_privilege_to_ask_
     assert nudge_vdb("plan", address, "--judgements", guarded.judgements)[0] == 0
     status, told = nudge_vdb("apply", address)
     assert (status, told["error"]) == (6, "Refused")
-    assert "PrivilegeUpsert: permission deny to reader" in told["message"]
+    assert "may read but not write; grant the privilege Upsert" in told["message"]
     assert (live(guarded.client, "docs", *ALL) == before).all()
 
 

@@ -16,6 +16,7 @@ from integration.judged import judged, vectors_of
 from nudge_vdb.backends import connect
 from nudge_vdb.contract import Weight
 from nudge_vdb.errors import BadAddress, Refused
+from nudge_vdb.testing.kit import scan_all, turned
 from nudge_vdb_qdrant.points import ClientPoints
 from nudge_vdb_qdrant.stub_points import StubPoints
 
@@ -165,7 +166,7 @@ def test_a_token_that_may_write_one_collection_is_enough(guarded, mine, monkeypa
 
 @pytest.mark.parametrize("options", [{}, {"grpc_port": 1}], ids=["grpc", "rest"])
 @pytest.mark.parametrize("kind", ["token", "key"])
-def test_a_key_that_only_reads_is_told_by_the_diagnosis_and_refused_when_it_writes(
+def test_a_key_that_only_reads_may_plan_and_is_refused_before_a_tune_computes_anything(
     guarded, mine, monkeypatch, nudge_vdb, options, kind
 ):
     name, _, file, fixture = mine
@@ -173,9 +174,17 @@ def test_a_key_that_only_reads_is_told_by_the_diagnosis_and_refused_when_it_writ
     before = vectors_of(fixture)
     monkeypatch.setenv("QDRANT_API_KEY", token_for(name, "r") if kind == "token" else "only reads")
     assert obstacles(address) == {"permissions"}
-    status, told = nudge_vdb("tune", address, "--judgements", file)
-    assert (status, told["error"]) == (6, "Refused")
-    assert "set QDRANT_API_KEY" in told["message"]
+    for refused in (["tune", address, "--judgements", file], ["apply", address]):
+        status, told = nudge_vdb(*refused)
+        assert (status, told["error"]) == (6, "Refused")
+        assert "cannot be written, so nothing was begun" in told["message"]
+        assert "set QDRANT_API_KEY" in told["message"]
+    assert nudge_vdb("history", address)[1]["versions"] == []
+    assert nudge_vdb("plan", address, "--judgements", file)[0] == 0
+    with closing(connect(address)) as collection:
+        keys, vectors = scan_all(collection, 1000)
+        with pytest.raises(Refused, match="set QDRANT_API_KEY"):
+            collection.write(keys, turned(vectors), vectors)
     assert vectors_of(fixture) == before
     monkeypatch.setenv("QDRANT_API_KEY", token_for(name, "prw"))
     assert obstacles(address) == set()

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,7 @@ import nudge_vdb
 from nudge_vdb import render
 from nudge_vdb.backends import installed
 from nudge_vdb.contract import Collection
-from nudge_vdb.doctor import DEFAULT_ROWS
+from nudge_vdb.doctor import DEFAULT_ROWS, refuse_obstacles
 from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, NotProven, NudgeError
 from nudge_vdb.formats import load
 from nudge_vdb.judgements import Judgements
@@ -79,8 +80,8 @@ class Call:
 Command = Callable[[Plan, Call], None]
 
 
-def planning(command: Command) -> Callable[..., None]:
-    """Turn *command*, which takes a plan, into one that takes the options that make a plan."""
+def planning(command: Command, first: Callable[[Collection], None] = lambda _: None) -> Callable[..., None]:
+    """Turn *command*, which takes a plan, into one that takes the options that make a plan; *first* may refuse."""
 
     def planned(
         address: Address,
@@ -101,6 +102,7 @@ def planning(command: Command) -> Callable[..., None]:
         as_json: Json = False,
     ) -> None:
         with opened(address) as collection:
+            first(collection)
             plan = nudge_vdb.plan(
                 collection,
                 load(judgements, split or []),
@@ -137,7 +139,7 @@ def options(
 
 
 @app.command()
-@planning
+@partial(planning, first=refuse_obstacles)
 def tune(plan: Plan, call: Call) -> None:
     """Plan, and write the plan to the database if its gain is proven."""
     if not plan.proven and not call.force:
@@ -164,6 +166,7 @@ def apply(
 ) -> None:
     """Write a prepared version to the database."""
     with opened(address) as collection:
+        refuse_obstacles(collection)
         plan = nudge_vdb.prepared(collection, version, state=state, phases=ShownPhases())
         _apply(plan, Call(address, state, force, as_json))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nudge_vdb.contract import Collection, Metric, Remark, Vectors, Weight
-from nudge_vdb.errors import BadOption
+from nudge_vdb.errors import BadOption, Refused
 from nudge_vdb.notes import own_note
 from nudge_vdb.pages import PAGE_BYTES, finite
 from nudge_vdb.phases import Phases
@@ -81,6 +81,17 @@ def diagnose(collection: Collection, *, rows: int = DEFAULT_ROWS, phases: Phases
         "remarks": [asdict(remark) for remark in remarks],
         "fit": not any(remark.weight is Weight.OBSTACLE for remark in remarks),
     }
+
+
+def refuse_obstacles(collection: Collection) -> None:
+    """Return if the adapter knows of nothing that a write would fail by; reading only.
+
+    Raises:
+        Refused: it does; the message says what it is, and what to do about it.
+    """
+    found = [remark.text for remark in Patient(collection).diagnose() if remark.weight is Weight.OBSTACLE]
+    if found:
+        raise Refused(f"{collection.traits.identity} cannot be written, so nothing was begun: {' '.join(found)}")
 
 
 def _sampled(collection: Collection, rows: int, step: Any) -> Sample:  # noqa: ANN401 - a phase's step
