@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 from qdrant_client import QdrantClient
 from qdrant_client.http.models import CollectionInfo
@@ -12,6 +13,9 @@ from nudge_vdb_qdrant.failures import reading
 
 OURS = "nudge_vdb"
 FIRST_TO_KEEP_NOTES = (1, 16)
+LOOKS = 100
+BETWEEN_LOOKS = 0.05
+"""Seconds."""
 
 
 def keeps_notes(engine: str) -> bool:
@@ -38,6 +42,16 @@ def leave_note(client: QdrantClient, collection: str, name: str, text: str) -> b
     """
     try:
         with reading(collection):
-            return bool(client.update_collection(collection, metadata={name: text or None}))
+            kept = bool(client.update_collection(collection, metadata={name: text or None}))
+            return kept and _seen(client, collection, name, text)
     except Refused:
         return False
+
+
+def _seen(client: QdrantClient, collection: str, name: str, text: str) -> bool:
+    """Wait until the note reads as it was left: a node of a cluster may show it 50 ms later (1 time of 60)."""
+    for _ in range(LOOKS):
+        if notes_in(client.get_collection(collection)).get(name, "") == text:
+            return True
+        time.sleep(BETWEEN_LOOKS)
+    return False
