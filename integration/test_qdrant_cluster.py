@@ -5,7 +5,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 import nudge_vdb
-from integration.engines_cluster import QdrantCluster, wait_until
+from integration.engines_cluster import wait_until
 from integration.test_qdrant_server import name_of, store_of
 from nudge_vdb.address import parse_address
 from nudge_vdb.backends import connect
@@ -28,19 +28,14 @@ def filled(address: str, rows: Rows, metric: Metric, **layout) -> Fixture:
     return laid_out(open_client(parsed), parsed, rows, metric, **layout)
 
 
-def drop(cluster: QdrantCluster, beginning: str) -> None:
-    """Drop the collections whose names begin so: a node that is started again loads all there are."""
-    client = QdrantClient(url=cluster.nodes[0].server.url, check_compatibility=False, timeout=60)
-    for each in client.get_collections().collections:
-        if each.name.startswith(beginning):
-            client.delete_collection(each.name)
-    client.close()
-
-
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="class", autouse=True)
 def tidy(qdrant_cluster):
+    """Drop the collections of a class, or of a test outside one: a node that is started again loads all there are."""
     yield
-    drop(qdrant_cluster, "test")
+    client = QdrantClient(url=qdrant_cluster.nodes[0].server.url, check_compatibility=False, timeout=60)
+    for each in client.get_collections().collections:
+        client.delete_collection(each.name)
+    client.close()
 
 
 class TestSixShards(CollectionContract):
@@ -50,12 +45,6 @@ class TestSixShards(CollectionContract):
     @pytest.fixture(autouse=True)
     def cluster(self, qdrant_cluster):
         self.cluster = qdrant_cluster
-
-    @pytest.fixture(scope="class", autouse=True)
-    def dropped(self, qdrant_cluster):
-        """Leave no collection of the class behind."""
-        yield
-        drop(qdrant_cluster, "Test")
 
     def open_filled(self, rows: Rows, metric: Metric, tmp_path) -> Fixture:
         """One collection for all tests of a class, emptied and filled again: making one takes seconds."""
