@@ -41,7 +41,9 @@ def diff(collection: Collection, one: int, other: int, *, state: Folder = None) 
     home = known_state(collection, state)
     left, right = _content(home, one), _content(home, other)
     found = Difference()
-    for keys in batches(_both(left, right), home.traits.width):
+    both = _both(left, right)
+    for part in batches(len(both), home.traits.width):
+        keys = both.at(part)
         width = home.traits.width
         places, bases = _placed(left, right, keys, width)
         others, other_bases = _placed(right, left, keys, width)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ class Journal:
     """An append-only file of events, and beside it how much of it there must be.
 
     A line is the CRC-32 of the rest in 8 hexadecimal digits, a space, and a JSON object. ``version`` (number, digest)
-    says that a version is kept, ``prune`` (number) that it no longer is; ``begin`` (to, from, rows) opens a move of
-    the collection from one version to another, ``batch`` (rows, written, skipped) says what the database has
-    acknowledged, ``end`` (to, from) closes it.
+    says that a version is kept, ``prune`` (number) that it no longer is; ``begin`` (to, from, rows, next) opens a move
+    of the collection from one version to another, ``batch`` (rows, written, skipped, next) says what the database has
+    acknowledged, ``end`` (to, from) closes it. What is sent next, by first and last key, is noted before it is sent.
 
     The head holds the size of the file and a digest of it, so that events at its end cannot vanish unnoticed. It is
     written after the line: a run that died in between leaves a line more than the head tells of.
@@ -80,6 +80,19 @@ class Journal:
                 done += int(entry.get("rows", 0))
         return done, total
 
+    def in_doubt(self) -> list[tuple[bytes, bytes]]:
+        """Return the first and last keys of batches that were sent, since the last finished move, without an answer."""
+        doubted: list[tuple[bytes, bytes]] = []
+        sent: Any = None
+        for entry in self._events:
+            if entry["event"] == "end":
+                doubted, sent = [], None
+            elif entry["event"] == "batch" and "unknown" not in entry["skipped"]:
+                sent = entry.get("next")
+            elif entry["event"] in ("begin", "batch"):
+                doubted, sent = [*doubted, *_span(sent)], entry.get("next")
+        return [*doubted, *_span(sent)]
+
     def begun(self) -> set[int]:
         """Return the versions that some row may hold: every one that a move has ever headed for and that is kept."""
         return {int(entry["to"]) for entry in self._events if entry["event"] == "begin"} - {0} - self.pruned()
@@ -105,6 +118,10 @@ class Journal:
 
     def _last_move(self) -> Event | None:
         return next((entry for entry in reversed(self._events) if entry["event"] in ("begin", "end")), None)
+
+
+def _span(sent: Sequence[str] | None) -> list[tuple[bytes, bytes]]:
+    return [(bytes.fromhex(sent[0]), bytes.fromhex(sent[1]))] if sent else []
 
 
 def _require_all(path: Path, head: Mapping[str, Any], content: bytes) -> None:

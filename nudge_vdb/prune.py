@@ -67,7 +67,8 @@ def _rows_that_need(number: int, collection: Collection, home: State) -> int:
         return 0
     known, rest = Lineage(home), Lineage(home, without=number)
     keys = home.version(number).content.keys
-    return sum(_needing(collection, known, rest, part) for part in batches(keys, home.traits.width))
+    parts = batches(len(keys), home.traits.width)
+    return sum(_needing(collection, known, rest, keys.at(part)) for part in parts)
 
 
 def _needing(collection: Collection, known: Lineage, rest: Lineage, keys: Sequence[RowKey]) -> int:

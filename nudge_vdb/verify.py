@@ -36,7 +36,9 @@ class Findings:
 def verify_live(number: int, collection: Collection, lineage: Lineage, progress: Callable[[int], None]) -> Findings:
     """Compare every row that was ever moved with what version *number* says of it; writes nothing."""
     traits, findings, done = collection.traits, Findings(), 0
-    for keys in batches(lineage.keys(), traits.width):
+    ours_ever = lineage.keys()
+    for part in batches(len(ours_ever), traits.width):
+        keys = ours_ever.at(part)
         live = np.zeros((len(keys), traits.width), np.float32)
         found = collection.fetch(keys, live)
         base, ours = lineage.bases(keys, live)

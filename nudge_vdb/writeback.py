@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import compress
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, Mask, Outcome, RowKey, Vectors, agree
+from nudge_vdb.contract import Collection, Mask, Outcome, RowKey, agree
 from nudge_vdb.errors import Stopped
 from nudge_vdb.interruption import held_back
-from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import sign
 from nudge_vdb.retry import chosen_patience, until_none_is_left
@@ -55,21 +54,16 @@ class _Move:
     lineage: Lineage
     start: int
     goal: int
-    resumed: bool
-    """Whether some of the rows may have been sent before without an answer.
+    doubted: Sequence[tuple[RowKey, RowKey]]
+    """First and last keys of rows that may have been sent before without an answer.
 
     Such a row is sent even if it reads as there: of its replicas, a read sees one, and a write that failed may have
     reached that one only.
     """
 
-    @property
-    def open(self) -> frozenset[Outcome]:
-        """The outcomes after which to look again.
-
-        Between replicas that differ, a row seems changed when one was read before the write and another by it; if it
-        is its owner's, the next look tells.
-        """
-        return frozenset({Outcome.UNKNOWN, Outcome.CHANGED} if self.resumed else {Outcome.UNKNOWN})
+    def in_doubt(self, keys: Sequence[RowKey]) -> Mask:
+        """Tell which of *keys* may have been sent before without an answer."""
+        return np.array([any(first <= key <= last for first, last in self.doubted) for key in keys], bool)
 
 
 def move_to(
@@ -86,20 +80,21 @@ def move_to(
         Locked: another run has taken over; nothing was written since.
     """
     start, keys = state.journal.live, lineage.keys()
-    move = _Move(collection, lineage, start, number, resumed=state.journal.unfinished is not None)
-    state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys)})
+    move = _Move(collection, lineage, start, number, state.journal.in_doubt())
+    parts = list(batches(len(keys), state.traits.width))
+    spans = [(keys[part.start].hex(), keys[part.stop - 1].hex()) for part in parts]
+    state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys), "next": next(iter(spans), None)})
     sign(collection, state)
-    tally, done, patience = Tally(), 0, chosen_patience()
+    tally, patience = Tally(), chosen_patience()
     with held_back() as asked_to_stop:
-        for part in batches(keys, state.traits.width):
+        for part, following in zip(parts, [*spans[1:], None], strict=True):
             if asked_to_stop():
-                raise Stopped(f"stopped with {done:,} of {len(keys):,} rows done; {way_on(start)}")
+                raise Stopped(f"stopped with {part.start:,} of {len(keys):,} rows done; {way_on(start)}")
             state.require_hold()
-            batch = _bring(move, part, 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)
-            state.journal.add("batch", rows=len(part), written=batch.written, skipped=batch.skipped)
+            batch = _bring(move, keys.at(part), 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)
+            state.journal.add("batch", rows=len(part), written=batch.written, skipped=batch.skipped, next=following)
             tally.add(batch)
-            done += len(part)
-            progress(done)
+            progress(part.stop)
     if Outcome.UNKNOWN.value not in tally.skipped:
         state.journal.add("end", **{"to": number, "from": start})
     return tally
@@ -110,23 +105,22 @@ def way_on(start: int) -> str:
     return f"go on with 'nudge-vdb resume ADDRESS', or undo it with 'nudge-vdb rollback ADDRESS --to {start}'"
 
 
-def batches(keys: KeyTable, width: int) -> Iterator[list[RowKey]]:
-    """Yield *keys* in portions whose vectors take a bounded number of bytes."""
-    rows = max(1, BATCH_BYTES // (4 * width))
-    for first in range(0, len(keys), rows):
-        yield keys.at(range(first, min(first + rows, len(keys))))
+def batches(rows: int, width: int) -> Iterator[range]:
+    """Yield the places of *rows* rows in portions whose vectors take a bounded number of bytes."""
+    size = max(1, BATCH_BYTES // (4 * width))
+    for first in range(0, rows, size):
+        yield range(first, min(first + size, rows))
 
 
 def _bring(move: _Move, keys: list[RowKey], patience: float) -> Tally:
     """Bring one batch to its targets; rows whose outcome stays unknown are read and sent again, with *patience*."""
     tally = Tally()
-    left = _write_once(move, keys, tally)
-    again = replace(move, resumed=True)
+    left = _write_once(move, keys, move.in_doubt(keys), tally)
 
     def send_again() -> list[RowKey]:
         nonlocal left
         seen = Tally()
-        left = _write_once(again, left, seen)
+        left = _write_once(move, left, np.ones(len(left), bool), seen)
         seen.written, seen.already = seen.written + seen.already, 0  # what is there now is what was sent unanswered
         tally.add(seen)
         return left
@@ -137,8 +131,8 @@ def _bring(move: _Move, keys: list[RowKey], patience: float) -> Tally:
     return tally
 
 
-def _write_once(move: _Move, keys: list[RowKey], tally: Tally) -> list[RowKey]:
-    """Read *keys*, write those that are ours and not there yet; return those to look at again."""
+def _write_once(move: _Move, keys: list[RowKey], doubtful: Mask, tally: Tally) -> list[RowKey]:
+    """Read *keys*, write those that are ours and not certainly there; return those to look at again."""
     collection, lineage = move.collection, move.lineage
     live = np.zeros((len(keys), collection.traits.width), np.float32)
     found = collection.fetch(keys, live)
@@ -146,25 +140,32 @@ def _write_once(move: _Move, keys: list[RowKey], tally: Tally) -> list[RowKey]:
     target = lineage.targets(move.goal, keys, base)
     left, wanted = lineage.holds(move.start, keys), lineage.holds(move.goal, keys)
     there = found & ours & agree(live, target, collection.traits.tolerance)
-    due = found & ours if move.resumed else found & ours & ~there
+    due = found & ours & (doubtful | ~there)
     owners = (found & ~ours & left & ~wanted) | (found & ours & lineage.rebased(move.goal, keys, base))
     tally.already += int((there & ~due).sum())
     tally.rebased += _texts(collection, keys, owners)
     tally.skip(Outcome.MISSING, _texts(collection, keys, ~found & (left | wanted)))
     tally.skip(Outcome.CHANGED, _texts(collection, keys, found & ~ours & wanted))
-    return _send(move, list(compress(keys, due)), target[due], live[due], there[due], tally)
+    sent = list(compress(keys, due))
+    outcomes = collection.write(sent, target[due], live[due]) if sent else []
+    return _noted(collection, sent, outcomes, (there[due], doubtful[due]), tally)
 
 
-def _send(move: _Move, keys: list[RowKey], target: Vectors, live: Vectors, there: Mask, tally: Tally) -> list[RowKey]:
-    """Write *keys*, of which some read as *there*, and note the outcomes; return those that are open."""
-    outcomes = move.collection.write(keys, target, live) if keys else []
-    final = {Outcome.CHANGED, Outcome.MISSING, Outcome.REFUSED} - move.open
-    for outcome in final:
-        tally.skip(outcome, _texts(move.collection, keys, np.array([each is outcome for each in outcomes], bool)))
-    written = np.array([outcome is Outcome.WRITTEN for outcome in outcomes], bool)
-    tally.written += int((written & ~there).sum())
-    tally.already += int((written & there).sum())
-    return [key for key, outcome in zip(keys, outcomes, strict=True) if outcome in move.open]
+def _noted(
+    collection: Collection, keys: list[RowKey], outcomes: list[Outcome], known: tuple[Mask, Mask], tally: Tally
+) -> list[RowKey]:
+    """Note the *outcomes* of a write of *keys*, of which some were *known* as there or doubtful; return the open ones.
+
+    Between replicas that differ, a doubtful row seems changed when one was read before the write and another by it;
+    if it is its owner's, the next look tells.
+    """
+    there, doubtful = known
+    was = {outcome: np.array([each is outcome for each in outcomes], bool) for outcome in Outcome}
+    tally.written += int((was[Outcome.WRITTEN] & ~there).sum())
+    tally.already += int((was[Outcome.WRITTEN] & there).sum())
+    for outcome, settled in ((Outcome.CHANGED, ~doubtful), (Outcome.MISSING, True), (Outcome.REFUSED, True)):
+        tally.skip(outcome, _texts(collection, keys, was[outcome] & settled))
+    return list(compress(keys, was[Outcome.UNKNOWN] | (was[Outcome.CHANGED] & doubtful)))
 
 
 def _texts(collection: Collection, keys: Sequence[RowKey], which: Mask | None = None) -> list[str]:

@@ -152,3 +152,18 @@ def test_an_empty_line_is_damage(path):
     path.write_bytes(b"\n" + path.read_bytes())
     with damaged(1):
         Journal(path)
+
+
+def test_batches_that_were_sent_without_an_answer_are_in_doubt_until_a_move_is_finished(tmp_path):
+    journal = Journal(tmp_path / "journal")
+    spans = [[bytes([place]).hex()] * 2 for place in range(4)]
+    journal.add("begin", **{"to": 1, "from": 0, "next": spans[0]})
+    journal.add("batch", skipped={}, next=spans[1])
+    assert Journal(journal.path).in_doubt() == [(b"\x01", b"\x01")]
+    journal.add("batch", skipped={"unknown": ["b"]}, next=spans[2])
+    assert journal.in_doubt() == [(b"\x01", b"\x01"), (b"\x02", b"\x02")]
+    journal.add("begin", **{"to": 0, "from": 0, "next": spans[0]})
+    journal.add("batch", skipped={}, next=None)
+    assert journal.in_doubt() == [(b"\x01", b"\x01"), (b"\x02", b"\x02")]
+    journal.add("end", **{"to": 0, "from": 0})
+    assert Journal(journal.path).in_doubt() == []
