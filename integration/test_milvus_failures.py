@@ -269,7 +269,7 @@ def test_a_rate_that_is_too_low_is_given_up_with_its_reason_and_a_low_one_is_wai
     assert (status, told["error"]) == (6, "Busy")
     assert "rate limit" in told["message"]
     monkeypatch.setenv("NUDGE_VDB_PATIENCE", "60")
-    with limited(guarded.client, "1"):
+    with limited(guarded.client, "2"):
         assert nudge_vdb("evaluate", address, "--judgements", guarded.judgements)[0] == 0
 
 
