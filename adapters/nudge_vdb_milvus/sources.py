@@ -166,7 +166,11 @@ class Checked:
     def rows(self, where: str, partition: str, at: int, options: Options) -> Found:
         """Return rows with their vectors; the first that there are, only when both sources agree on some of them."""
         found = self._ask(lambda source: source.rows(where, partition, at, options))
-        if self._proven or not found.pks or self._agree(found.pks[:_PROBED_ROWS], partition):
+        if (
+            self._proven
+            or not found.pks
+            or self._agree(found.taken(range(min(_PROBED_ROWS, len(found.pks)))), partition)
+        ):
             return found
         self._give_up("its first rows are not those that the client reads")
         return self.rows(where, partition, at, options)
@@ -196,14 +200,14 @@ class Checked:
             self._give_up(str(exc))
             return answer
 
-    def _agree(self, pks: Sequence[Pk], partition: str) -> bool:
-        """Tell whether both sources tell the same of some rows; if so, that is proven."""
-        where, sources = filters.among(self._pk, pks), (self._source, self._second)
+    def _agree(self, ours: Found, partition: str) -> bool:
+        """Tell whether the second source tells the same rows as *ours*; if so, that is proven."""
+        where = filters.among(self._pk, ours.pks)
         for _ in range(_LOOKS):
-            ours, theirs = (source.rows(where, partition, LATEST, unsorted()) for source in sources)
-            if _same(ours, theirs):
+            if _same(ours, self._second.rows(where, partition, LATEST, unsorted())):
                 self._proven = True
                 return True
+            ours = self._source.rows(where, partition, LATEST, unsorted())
         return False
 
     def _give_up(self, why: str) -> None:
