@@ -15,6 +15,7 @@ from nudge_vdb.errors import Refused
 from nudge_vdb_qdrant.failures import reading, writing
 from nudge_vdb_qdrant.fields import Field
 from nudge_vdb_qdrant.keys import PointId, ShardKey
+from nudge_vdb_qdrant.naming import is_local
 from nudge_vdb_qdrant.scope import EVERYTHING, Scope
 
 
@@ -119,6 +120,8 @@ class ClientPoints:
             raise
         except KeyError as exc:  # how local mode says it
             raise Vanished from exc
+        if is_local(self._client) and len(self.existing(ids)) < len(ids):  # or, before client 1.17, does not
+            raise Vanished
 
     def _scrolled(
         self, start: PointId | None, limit: int, among: Sequence[PointId] | None, with_vectors: bool | list[str]
