@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -37,6 +38,7 @@ class Hold:
         self._lock = FileLock(folder / "lock", timeout=0, thread_local=False)
         self._me = {**_myself(), "token": uuid4().hex}
         self._released = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def take(self) -> None:
         """Hold the folder from now on.
@@ -53,9 +55,9 @@ class Hold:
                 raise Locked(_named(_holder(self._file)))
             write_json(self._file, self._me)
         except BaseException:
-            self._lock.release()
+            self.release()
             raise
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._thread.start()
 
     def check(self) -> None:
         """Return if the folder is still held.
@@ -63,24 +65,24 @@ class Hold:
         Raises:
             Locked: somebody else has taken it over.
         """
-        holder = _holder(self._file)
-        if holder.get("token") != self._me["token"]:
-            raise Locked(f"{_named(holder)} has taken over")
+        if not self._mine():
+            raise Locked(f"{_named(_holder(self._file))} has taken over")
 
     def release(self) -> None:
         """Let go of the folder, if it is held."""
         self._released.set()
         if self._lock.is_locked:
-            if _holder(self._file).get("token") == self._me["token"]:
+            if self._mine():
                 self._file.unlink(missing_ok=True)
             self._lock.release()
 
     def _beat(self) -> None:
-        while not self._released.wait(BEAT):
-            try:
+        while not self._released.wait(BEAT) and self._mine():
+            with suppress(OSError):
                 os.utime(self._file)
-            except OSError:
-                return
+
+    def _mine(self) -> bool:
+        return bool(_holder(self._file).get("token") == self._me["token"])
 
 
 def _myself() -> dict[str, Any]:
@@ -103,11 +105,11 @@ def _machine() -> str:
         return ""
 
 
-def _start_of(process: int) -> str:
+def _start_of(process: object) -> str:
     """Return when *process* started, in the kernel's count, "" where it is not running or nobody knows."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+    except (OSError, ValueError, IndexError):
         return ""
 
 
@@ -125,7 +127,7 @@ def _alive(file: Path) -> bool:
     if not holder:
         return False
     if _machine() and holder.get("machine") == _machine():
-        return bool(holder.get("started")) and _start_of(int(holder["process"])) == holder["started"]
+        return bool(holder.get("started")) and _start_of(holder.get("process")) == holder["started"]
     return time.time() - file.stat().st_mtime < SILENCE
 
 
@@ -133,5 +135,5 @@ def _named(holder: Mapping[str, Any]) -> str:
     try:
         since = time.strftime("%H:%M:%S", time.localtime(holder["since"]))
         return f"process {holder['process']} on {holder['host']} (since {since})"
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return "another run"

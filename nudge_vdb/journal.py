@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ class Journal:
     written after the line: a run that died in between leaves a line more than the head tells of.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, require_hold: Callable[[], None] = lambda: None) -> None:
+        """Read the journal at *path*; *require_hold* raises where this run may no longer add to it."""
+        self._require_hold = require_hold
         self.path, self._head = path, path.with_name(path.name + ".head")
         head = read_sealed(self._head) if self._head.exists() else None
         content = path.read_bytes() if path.exists() else b""
@@ -45,6 +47,7 @@ class Journal:
 
     def add(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - facts are JSON
         """Append an event; durable when it returns."""
+        self._require_hold()
         entry: Event = {"event": event, "time": round(time.time(), 3), **facts}
         body = json.dumps(entry, sort_keys=True).encode()
         line = b"%08x %s\n" % (zlib.crc32(body), body)

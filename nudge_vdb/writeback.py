@@ -52,6 +52,8 @@ class _Move:
 
     collection: Collection
     lineage: Lineage
+    require_hold: Callable[[], None]
+    """Raises where another run has taken over."""
     start: int
     goal: int
     doubted: Sequence[tuple[RowKey, RowKey]]
@@ -80,7 +82,7 @@ def move_to(
         Locked: another run has taken over; nothing was written since.
     """
     start, keys = state.journal.live, lineage.keys()
-    move = _Move(collection, lineage, start, number, state.journal.in_doubt())
+    move = _Move(collection, lineage, state.require_hold, start, number, state.journal.in_doubt())
     parts = list(batches(len(keys), state.traits.width))
     spans = [(keys[part.start].hex(), keys[part.stop - 1].hex()) for part in parts]
     state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys), "next": next(iter(spans), None)})
@@ -90,7 +92,6 @@ def move_to(
         for part, following in zip(parts, [*spans[1:], None], strict=True):
             if asked_to_stop():
                 raise Stopped(f"stopped with {part.start:,} of {len(keys):,} rows done; {way_on(start)}")
-            state.require_hold()
             batch = _bring(move, keys.at(part), 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)
             state.journal.add("batch", rows=len(part), written=batch.written, skipped=batch.skipped, next=following)
             tally.add(batch)
@@ -147,6 +148,7 @@ def _write_once(move: _Move, keys: list[RowKey], doubtful: Mask, tally: Tally) -
     tally.skip(Outcome.MISSING, _texts(collection, keys, ~found & (left | wanted)))
     tally.skip(Outcome.CHANGED, _texts(collection, keys, found & ~ours & wanted))
     sent = list(compress(keys, due))
+    move.require_hold()  # reading may have taken long
     outcomes = collection.write(sent, target[due], live[due]) if sent else []
     return _noted(collection, sent, outcomes, (there[due], doubtful[due]), tally)
 

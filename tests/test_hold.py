@@ -1,0 +1,140 @@
+"""One run at a time: who holds a state, when it is taken over, and that a run that lost it stops."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import nudge_vdb
+from nudge_vdb.errors import Locked
+from nudge_vdb.hold import SILENCE, Hold
+from nudge_vdb.standing import open_state
+from nudge_vdb.testing import Faulty
+
+ELSEWHERE = {"token": "theirs", "process": 4711, "host": "elsewhere", "machine": "another", "started": "1", "since": 0}
+
+
+DYING_HOLDER = """
+import os, sys
+from pathlib import Path
+from nudge_vdb.hold import Hold
+
+Hold(Path(sys.argv[1])).take()
+os._exit(1)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path
+
+
+def say(folder, age, **facts):
+    """Let somebody have shown a sign of life *age* seconds ago."""
+    path = folder / "holder.json"
+    path.write_text(json.dumps({**ELSEWHERE, **facts}))
+    os.utime(path, (time.time() - age,) * 2)
+
+
+def take(folder):
+    hold = Hold(folder)
+    hold.take()
+    return hold
+
+
+def test_a_holder_elsewhere_that_gave_a_sign_of_life_keeps_others_out_by_name(folder):
+    say(folder, SILENCE / 2)
+    with pytest.raises(Locked, match=r"process 4711 on elsewhere \(since "):
+        take(folder)
+
+
+def test_a_holder_elsewhere_that_has_been_silent_is_taken_over(folder):
+    say(folder, SILENCE + 1)
+    hold = take(folder)
+    hold.check()
+    hold.release()
+    assert not (folder / "holder.json").exists()
+
+
+def test_a_dead_holder_of_this_machine_is_taken_over_at_once(folder):
+    assert subprocess.run([sys.executable, "-c", DYING_HOLDER, folder], check=False).returncode == 1
+    assert (folder / "holder.json").exists()
+    take(folder).release()
+
+
+def test_another_process_with_the_number_of_a_dead_holder_is_not_taken_for_it(folder):
+    hold = take(folder)
+    mine = json.loads((folder / "holder.json").read_text())
+    hold.release()
+    say(folder, 0, **{**mine, "started": "1"})
+    take(folder).release()
+
+
+def test_a_holder_tells_who_it_is_and_leaves_nothing_behind(folder):
+    hold = take(folder)
+    told = json.loads((folder / "holder.json").read_text())
+    assert told["process"] == os.getpid()
+    assert {"host", "machine", "started", "since", "token"} <= told.keys()
+    hold.release()
+    assert not (folder / "holder.json").exists()
+
+
+def test_a_taking_that_failed_halfway_keeps_nobody_out(folder, monkeypatch):
+    def fail(folder):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("nudge_vdb.durable.sync_folder", fail)
+    with pytest.raises(OSError, match="gone"):
+        take(folder)
+    monkeypatch.undo()
+    take(folder).release()
+
+
+def test_signs_of_life_are_given_while_it_is_held_and_only_for_oneself(folder, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.hold.BEAT", 0.01)
+    path = folder / "holder.json"
+    hold = take(folder)
+    os.utime(path, (0, 0))
+    while path.stat().st_mtime == 0:
+        time.sleep(0.01)  # until the sign is given; the test hangs if it never is
+    say(folder, 1000)
+    before = path.stat().st_mtime
+    hold._thread.join()
+    assert path.stat().st_mtime == before
+    with pytest.raises(Locked, match=r"elsewhere .* has taken over"):
+        hold.check()
+    hold.release()
+    assert path.exists()
+
+
+def taken_over(state):
+    """Let a run elsewhere take over, as it may once this one has been silent."""
+    return lambda: say(state.folder, 0)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("call", ["fetch", "write"])
+def test_a_run_that_lost_its_hold_stops_before_its_next_write_to_database_and_state(
+    call, moment, world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 20)
+    state = open_state(world.collection, tmp_path)
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    slept = Faulty(world.collection, **{moment: {(call, 2): taken_over(state)}})
+    with pytest.raises(Locked, match=r"process 4711 on elsewhere .* has taken over memory:memory.*stopped before"):
+        nudge_vdb.apply(nudge_vdb.prepared(slept, state=tmp_path))
+    assert slept.calls["write"] <= 2
+    events = (state.folder / "journal").read_text().splitlines()
+    assert [json.loads(line[9:])["event"] for line in events] == ["version", "begin", "batch"]
+    assert json.loads((state.folder / "holder.json").read_text())["token"] == "theirs"
+
+
+def test_a_plan_that_lost_its_hold_keeps_no_version(world, tmp_path):
+    state = open_state(world.collection, tmp_path)
+    slept = Faulty(world.collection, after={("scan", 1): taken_over(state)})
+    with pytest.raises(Locked, match="has taken over"):
+        nudge_vdb.plan(slept, world.train, state=tmp_path)
+    assert not list(state.folder.glob("versions/*"))
