@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from nudge_vdb.contract import Collection
@@ -98,9 +99,10 @@ def _unsealed(facts: dict[str, object]) -> dict[str, object]:
 
 
 def _make_room(home: State) -> None:
-    """Move an empty state out of the way."""
+    """Remove an empty state, which nobody needs and which must not be taken for the one that is looked for."""
     if home.folder.exists():
-        home.folder.rename(home.folder.with_name(f"{home.folder.name}.empty"))
+        _require_idle(home.folder)
+        shutil.rmtree(home.folder)
 
 
 def _undecided(home: State, note: Note | None, found: list[Path]) -> str:

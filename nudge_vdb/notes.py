@@ -104,7 +104,7 @@ def _require_this(note: Note, state: State) -> None:
             f"vectors of {state.traits.identity} belong to {note.origin}, and only that knows their base; name its "
             "folder with --state, or, if it was moved or is lost, see 'nudge-vdb adopt --help'"
         )
-    if note.version > state.journal.newest():
+    if note.version > state.journal.farthest():
         raise StateConflict(
             f"the state in {state.folder} is older than the collection, which holds version {note.version} of it: it "
             "is a copy from before; name the newer one with --state, or bring it back"

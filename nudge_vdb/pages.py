@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.contract import Collection, Mask, Page, Traits, Vectors
-from nudge_vdb.durable import make_folder, write_json
+from nudge_vdb.durable import BLOCK, make_folder, read_sealed, sealed, write_json
+from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
 
 PAGE_BYTES = 8 << 20
 CHUNK_BYTES = 32 << 20
 STALE_AFTER = 6 * 3600.0
 """Seconds after which an interrupted page-out is begun again instead of continued."""
+
+FILES = ("vectors.f32", "keys.bin", "lengths.i64")
 
 Progress = Callable[[int], None]
 """Told how many rows are done so far."""
@@ -61,6 +64,8 @@ class _Done:
     absent: int = 0
     cursor: str | None = None
     complete: bool = False
+    checksums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FILES, 0))
+    """Of what the files hold, so that a copy that was damaged since is not gone on with."""
 
 
 def page_out(collection: Collection, folder: Path, progress: Progress = lambda _: None) -> Pages:
@@ -76,7 +81,7 @@ def page_out(collection: Collection, folder: Path, progress: Progress = lambda _
 def _add_page(folder: Path, page: Page, done: _Done) -> None:
     try:
         _append(folder, page, done)
-        write_json(folder / "progress.json", vars(done))
+        write_json(folder / "progress.json", sealed(asdict(done)))
     except OSError:
         forget(folder)  # half a copy would only keep the disk full
         raise
@@ -90,7 +95,7 @@ def forget(folder: Path) -> None:
 def _begun(folder: Path, traits: Traits) -> _Done:
     forget(folder)
     make_folder(folder)
-    for name in ("vectors.f32", "keys.bin", "lengths.i64"):
+    for name in FILES:
         (folder / name).touch()
     return _Done(traits.identity, traits.width, time.time())
 
@@ -98,8 +103,9 @@ def _begun(folder: Path, traits: Traits) -> _Done:
 def _continued(folder: Path, traits: Traits) -> _Done | None:
     """Return how far an interrupted page-out of the same collection had come, its files cut to that point."""
     try:
-        done = _Done(**json.loads((folder / "progress.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
+        facts = read_sealed(folder / "progress.json")
+        done = _Done(**{name: value for name, value in facts.items() if name != "digest"})
+    except (StateDamaged, TypeError):
         return None
     same = (done.identity, done.width) == (traits.identity, traits.width)
     fresh = 0 <= time.time() - done.started < STALE_AFTER
@@ -107,10 +113,20 @@ def _continued(folder: Path, traits: Traits) -> _Done | None:
 
 
 def _holds(folder: Path, done: _Done) -> bool:
-    """Tell whether the files hold as much as *done* says; a machine that lost its power may have lost their ends."""
-    sizes = {"vectors.f32": 4 * done.width * done.rows, "keys.bin": done.key_bytes, "lengths.i64": 8 * done.rows}
-    paths = {folder / name: size for name, size in sizes.items()}
-    return all(path.is_file() and path.stat().st_size >= size for path, size in paths.items())
+    """Tell whether the files hold what *done* says; a machine that lost its power may have lost their ends."""
+    sizes = dict(zip(FILES, (4 * done.width * done.rows, done.key_bytes, 8 * done.rows), strict=True))
+    return all(_checksum(folder / name, size) == done.checksums[name] for name, size in sizes.items())
+
+
+def _checksum(path: Path, size: int) -> int | None:
+    """Return the CRC-32 of the first *size* bytes of *path*, None where there are fewer."""
+    if not path.is_file() or path.stat().st_size < size:
+        return None
+    checksum = 0
+    with path.open("rb") as file:
+        for first in range(0, size, BLOCK):
+            checksum = zlib.crc32(file.read(min(BLOCK, size - first)), checksum)
+    return checksum
 
 
 def _append(folder: Path, page: Page, done: _Done) -> None:
@@ -118,9 +134,11 @@ def _append(folder: Path, page: Page, done: _Done) -> None:
     present = ~page.absent
     keys = [key for key, here in zip(page.keys, present, strict=True) if here]
     vectors = np.ascontiguousarray(page.vectors[present], dtype=np.float32)
-    _put(folder / "vectors.f32", 4 * done.width * done.rows, vectors.tobytes())
-    _put(folder / "keys.bin", done.key_bytes, b"".join(keys))
-    _put(folder / "lengths.i64", 8 * done.rows, np.array([len(key) for key in keys], np.int64).tobytes())
+    lengths = np.array([len(key) for key in keys], np.int64)
+    ends = (4 * done.width * done.rows, done.key_bytes, 8 * done.rows)
+    for name, end, content in zip(FILES, ends, (vectors.tobytes(), b"".join(keys), lengths.tobytes()), strict=True):
+        _put(folder / name, end, content)
+        done.checksums[name] = zlib.crc32(content, done.checksums[name])
     done.rows += len(keys)
     done.key_bytes += sum(map(len, keys))
     done.absent += int(page.absent.sum())

@@ -1,6 +1,5 @@
 """Paging out: every row once, whenever it was interrupted."""
 
-import json
 import os
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from nudge_vdb import pages as paging
 from nudge_vdb.contract import Metric, StoredRow
+from nudge_vdb.durable import read_sealed, sealed, write_json
 from nudge_vdb.errors import Unreachable
 from nudge_vdb.pages import forget, page_out
 from nudge_vdb.testing import Faulty, example_rows, memory_fixture
@@ -139,19 +139,24 @@ def test_the_page_out_of_a_collection_that_was_rebuilt_in_another_width_is_not_c
 def test_a_page_out_is_continued_for_some_hours_and_then_begun_again(age, scans, tmp_path):
     fixture, folder = filled(), tmp_path / "pages"
     interrupted(fixture.collection, folder, 3)
-    progress = json.loads((folder / "progress.json").read_text())
-    progress["started"] -= age
-    (folder / "progress.json").write_text(json.dumps(progress))
+    began(folder, -age)
     again = Faulty(fixture.collection)
     assert paged(page_out(again, folder)) == held(fixture)
     assert again.calls["scan"] == scans
 
 
+def began(folder, later):
+    """Let a page-out have begun so many seconds *later* than it did."""
+    facts = read_sealed(folder / "progress.json")
+    facts["started"] += later
+    del facts["digest"]
+    write_json(folder / "progress.json", sealed(facts))
+
+
 def test_a_page_out_from_the_future_is_begun_again(tmp_path):
     fixture, folder = filled(), tmp_path / "pages"
     interrupted(fixture.collection, folder, 3)
-    progress = json.loads((folder / "progress.json").read_text())
-    (folder / "progress.json").write_text(json.dumps({**progress, "started": progress["started"] + 3600}))
+    began(folder, 3600)
     again = Faulty(fixture.collection)
     page_out(again, folder)
     assert again.calls["scan"] == SCANS

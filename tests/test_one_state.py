@@ -1,0 +1,262 @@
+"""One state a collection: no other state ever takes its tuned vectors for a base."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import nudge_vdb
+from nudge_vdb.adopt import adopt
+from nudge_vdb.contract import Ability, agree
+from nudge_vdb.errors import Locked, StateConflict, StateDamaged
+from nudge_vdb.prune import prune
+from nudge_vdb.standing import open_state
+from nudge_vdb.testing import MemoryCollection
+
+CHEAP = {"step": 0.3, "max_queries": 30}
+
+
+class Scoped(MemoryCollection):
+    """A collection seen through a condition, or by an engine that keeps no notes."""
+
+    def __init__(self, inner, scope=(), abilities=frozenset(Ability), name="memory"):
+        super().__init__(inner.metric, inner.width, name, inner.rows, inner.kept)
+        self.scope, self.able = dict(scope), abilities
+
+    @property
+    def traits(self):
+        return replace(super().traits, scope=self.scope, abilities=self.able)
+
+    def leave_note(self, name, text):
+        return Ability.NOTES in self.able and super().leave_note(name, text)
+
+
+def tune(collection, judgements, state):
+    return nudge_vdb.apply(nudge_vdb.plan(collection, judgements, state=state, **CHEAP), force=True)
+
+
+VERBS = {
+    "plan": lambda world, state: nudge_vdb.plan(world.collection, world.fewer, state=state, **CHEAP),
+    "apply": lambda world, state: nudge_vdb.apply(nudge_vdb.prepared(world.collection, state=state), force=True),
+    "rollback": lambda world, state: nudge_vdb.rollback(world.collection, to=0, state=state),
+    "prune": lambda world, state: prune(world.collection, keep=0, state=state),
+    "resume": lambda world, state: nudge_vdb.resume(world.collection, state=state),
+}
+
+
+def test_another_state_folder_is_refused_with_the_place_of_the_right_one(world, tmp_path):
+    tune(world.collection, world.train, tmp_path / "right")
+    right = open_state(world.collection, tmp_path / "right")
+    held = world.vectors()
+    with pytest.raises(StateConflict, match="belong to the state") as refusal:
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path / "wrong", **CHEAP)
+    assert right.id[:8] in str(refusal.value)
+    assert str(right.folder) in str(refusal.value)
+    assert "version 1" in str(refusal.value)
+    assert world.vectors().keys() == held.keys()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_writes_with_a_state_that_is_not_the_collections(verb, world, tmp_path):
+    other = nudge_vdb.plan(world.collection, world.fewer, state=tmp_path / "other", **CHEAP)
+    tune(world.collection, world.train, tmp_path / "right")
+    held = world.vectors()
+    with pytest.raises(StateConflict, match="belong to the state"):
+        VERBS[verb](world, tmp_path / "other")
+    assert all(world.vectors()[text] is vector for text, vector in held.items())
+    assert other.state.journal.begun() == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_copy_of_the_state_from_before_the_live_version_was_written_is_refused(verb, world, tmp_path):
+    """Even if the version itself is in the copy, which has it waiting."""
+    tune(world.collection, world.train, tmp_path / "state")
+    plan = nudge_vdb.plan(world.collection, world.fewer, state=tmp_path / "state", **CHEAP)
+    shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    nudge_vdb.apply(plan, force=True)
+    held = world.vectors()
+    with pytest.raises(StateConflict, match="is older than the collection"):
+        VERBS[verb](world, tmp_path / "copy")
+    assert all(world.vectors()[text] is vector for text, vector in held.items())
+
+
+def test_a_copy_of_the_state_from_before_the_live_version_was_made_is_refused(world, tmp_path):
+    tune(world.collection, world.train, tmp_path / "state")
+    shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    tune(world.collection, world.fewer, tmp_path / "state")
+    with pytest.raises(StateConflict, match="is older than the collection"):
+        tune(world.collection, world.test, tmp_path / "copy")
+
+
+def test_a_copy_from_before_a_prune_may_go_on(world, tmp_path):
+    for judgements in (world.train, world.fewer):
+        tune(world.collection, judgements, tmp_path / "state")
+    shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    assert prune(world.collection, keep=1, state=tmp_path / "state").dropped == [1]
+    assert nudge_vdb.rollback(world.collection, to=1, state=tmp_path / "copy").written > 0
+
+
+def test_at_the_base_the_note_is_withdrawn_and_any_state_may_begin(world, tmp_path):
+    tune(world.collection, world.train, tmp_path / "one")
+    assert len(world.collection.kept) == 1
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path / "one")
+    assert world.collection.kept == {}
+    tune(world.collection, world.train, tmp_path / "two")
+    with pytest.raises(StateConflict, match=str(tmp_path / "two")):
+        tune(world.collection, world.train, tmp_path / "one")
+
+
+def test_a_note_that_cannot_be_read_stops_every_write(world, tmp_path):
+    world.collection.kept["nudge_vdb/x"] = "{"
+    with pytest.raises(StateConflict, match=r"the note nudge_vdb/x .* cannot be read"):
+        tune(world.collection, world.train, tmp_path)
+
+
+def test_notes_of_others_are_none_of_ours(world, tmp_path):
+    """The adapter returns notes of ours only; the name tells."""
+    tune(world.collection, world.train, tmp_path)
+    (name,) = world.collection.kept
+    told = json.loads(world.collection.kept[name])
+    assert name.startswith("nudge_vdb/")
+    assert len(world.collection.kept[name]) <= 1000
+    assert told.keys() == {"state", "version", "vector", "scope", "host", "folder"}
+
+
+# A collection that is reached by another name
+
+
+def test_a_state_follows_a_collection_to_another_host(world, tmp_path):
+    before = world.vectors()
+    tune(world.collection, world.train, tmp_path)
+    moved = Scoped(world.collection, name="elsewhere/memory")
+    with pytest.raises(StateConflict, match="adopt --help"):
+        nudge_vdb.plan(moved, world.fewer, state=tmp_path, **CHEAP)
+    assert "that of memory:elsewhere/memory" in adopt(moved, state=tmp_path)
+    nudge_vdb.rollback(moved, to=0, state=tmp_path)
+    assert all(agree(moved.rows[text].vector[None], vector[None], 1e-6)[0] for text, vector in before.items())
+    assert "already" in adopt_again(world, moved, tmp_path)
+
+
+def adopt_again(world, moved, folder):
+    tune(moved, world.train, folder)
+    return adopt(moved, state=folder)
+
+
+def test_a_state_follows_its_collection_there_and_back_without_notes(world, tmp_path):
+    here, there = (Scoped(world.collection, abilities=frozenset(), name=f"{host}/docs") for host in ("a", "b"))
+    tune(here, world.train, tmp_path)
+    for collection in (there, here, there):
+        assert "is that of" in adopt(collection, state=tmp_path)
+        nudge_vdb.verify(collection, state=tmp_path)
+        other = here if collection is there else there
+        with open_state(other, tmp_path).locked():
+            pass  # an empty state is in the way of the way back
+    assert nudge_vdb.verify(there, state=tmp_path).tuned == 80
+
+
+def test_adopting_from_a_run_at_work_is_refused(world, tmp_path):
+    tune(world.collection, world.train, tmp_path)
+    moved = Scoped(world.collection, name="elsewhere/memory")
+    with open_state(world.collection, tmp_path).locked(), pytest.raises(Locked, match="is working with"):
+        adopt(moved, state=tmp_path)
+
+
+def test_a_lost_state_is_given_up_only_when_asked_in_so_many_words(world, tmp_path):
+    tune(world.collection, world.train, tmp_path)
+    shutil.rmtree(open_state(world.collection, tmp_path).folder)
+    with pytest.raises(StateConflict, match="belong to the state"):
+        tune(world.collection, world.train, tmp_path)
+    with pytest.raises(StateConflict, match=r"nothing like it; name the right folder.*--as-base"):
+        adopt(world.collection, state=tmp_path)
+    given_up = world.vectors()
+    assert "base" in adopt(world.collection, state=tmp_path, as_base=True)
+    tune(world.collection, world.fewer, tmp_path)
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert all(agree(world.vectors()[text][None], vector[None], 1e-6)[0] for text, vector in given_up.items())
+
+
+def test_a_state_with_versions_of_its_own_is_not_made_anothers_base(world, tmp_path):
+    nudge_vdb.plan(world.collection, world.fewer, state=tmp_path / "other", **CHEAP)
+    tune(world.collection, world.train, tmp_path / "right")
+    with pytest.raises(StateConflict, match="versions of its own"):
+        adopt(world.collection, state=tmp_path / "other", as_base=True)
+
+
+def test_a_state_of_another_width_is_not_adopted(world, worlds, tmp_path):
+    tune(world.collection, world.train, tmp_path)
+    narrow = Scoped(worlds(width=8).collection, name="elsewhere/memory")
+    narrow.kept = world.collection.kept
+    with pytest.raises(StateConflict, match="made with width 24"):
+        adopt(narrow, state=tmp_path)
+
+
+# Scopes
+
+WHOLE, A, B, AX = {}, {"tenant": "a"}, {"tenant": "b"}, {"tenant": "a", "part": "x"}
+
+
+@pytest.mark.parametrize("abilities", [frozenset(Ability), frozenset()], ids=["by notes", "by sibling states"])
+@pytest.mark.parametrize(("first", "second"), [(WHOLE, A), (A, WHOLE), (A, AX), (AX, A), (AX, {"part": "x"})])
+def test_scopes_that_overlap_are_not_tuned_apart(first, second, abilities, world, tmp_path):
+    one, two = (Scoped(world.collection, scope, abilities) for scope in (first, second))
+    tune(one, world.train, tmp_path)
+    with pytest.raises(StateConflict, match=r"may also belong to .* roll it back to version 0 first"):
+        tune(two, world.train, tmp_path)
+    nudge_vdb.rollback(one, to=0, state=tmp_path)
+    tune(two, world.train, tmp_path)
+
+
+@pytest.mark.parametrize("abilities", [frozenset(Ability), frozenset()], ids=["by notes", "by sibling states"])
+def test_scopes_that_share_no_row_are_tuned_apart(abilities, world, tmp_path):
+    one, two = (Scoped(world.collection, scope, abilities) for scope in (A, B))
+    tune(one, world.train, tmp_path)
+    nudge_vdb.plan(two, world.train, state=tmp_path, **CHEAP)
+
+
+def test_a_long_condition_is_told_by_its_digest_and_overlaps_only_with_itself(world, tmp_path):
+    one, same, other = (Scoped(world.collection, {"where": text * 200}) for text in "aab")
+    tune(one, world.train, tmp_path / "state")
+    nudge_vdb.plan(other, world.train, state=tmp_path / "state", **CHEAP)
+    with pytest.raises(StateConflict, match="belong to the state"):
+        nudge_vdb.plan(same, world.train, state=tmp_path / "elsewhere", **CHEAP)
+
+
+# Engines without notes
+
+
+def test_without_notes_the_state_folder_still_knows_its_own(world, tmp_path, caplog):
+    before = world.vectors()
+    mute = Scoped(world.collection, abilities=frozenset())
+    tune(mute, world.train, tmp_path)
+    tune(mute, world.fewer, tmp_path)
+    nudge_vdb.rollback(mute, to=0, state=tmp_path)
+    assert all(agree(mute.rows[text].vector[None], vector[None], 1e-6)[0] for text, vector in before.items())
+    assert not caplog.messages
+
+
+def test_a_key_that_may_not_leave_notes_is_warned_about_it(world, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(Scoped, "leave_note", lambda *_: False)
+    tune(Scoped(world.collection), world.train, tmp_path)
+    assert "no note could be left" in caplog.text
+
+
+def test_a_collection_made_again_under_its_name_is_a_new_base(world, worlds, tmp_path):
+    tune(world.collection, world.train, tmp_path)
+    again = worlds(seed=1)
+    theirs = again.vectors()
+    assert len(nudge_vdb.verify(again.collection, state=tmp_path).re_embedded) == 80
+    tune(again.collection, again.train, tmp_path)
+    nudge_vdb.rollback(again.collection, to=0, state=tmp_path)
+    assert all(agree(again.vectors()[text][None], vector[None], 1e-6)[0] for text, vector in theirs.items())
+    assert np.isfinite([*theirs.values()]).all()
+
+
+def test_a_sibling_state_that_is_damaged_stops_nobody_else(world, worlds, tmp_path):
+    tune(Scoped(world.collection, A), world.train, tmp_path)
+    other = Scoped(worlds().collection, name="other")
+    (open_state(Scoped(world.collection, A), tmp_path).folder / "collection.json").write_text("{")
+    tune(other, world.train, tmp_path)
+    with pytest.raises(StateDamaged):
+        nudge_vdb.status(Scoped(world.collection, A), state=tmp_path)
