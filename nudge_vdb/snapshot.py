@@ -108,7 +108,7 @@ def open_version(folder: Path) -> Version:
     Raises:
         StateDamaged: its manifest cannot be read, or is of a newer format.
     """
-    require_known_format(folder, read_json(folder / "manifest.json"))
+    require_known_format(folder / "manifest.json", read_json(folder / "manifest.json"))
     manifest = read_sealed(folder / "manifest.json")
     return Version(int(manifest["version"]), folder, manifest)
 
@@ -121,4 +121,7 @@ def require_known_format(path: Path, facts: Mapping[str, Any]) -> None:
     """
     if facts.get("format") not in KNOWN_FORMATS:
         known = " and ".join(map(str, KNOWN_FORMATS))
-        raise StateDamaged(f"{path} has format {facts.get('format')!r} and this nudge-vdb reads {known}; update it")
+        raise StateDamaged(
+            f"{path} has format {facts.get('format')!r} and this nudge-vdb reads {known}; update it, or, if no newer "
+            "one was here, restore the file from a backup of the state"
+        )

@@ -36,6 +36,8 @@ class State:
             raise BadOption(f"{self.root} is no folder; name one with --state")
         if self.exists():
             self._refuse_another_collection()
+        elif self._holds_anything():
+            raise StateDamaged(f"{self.folder / 'collection.json'} is missing; restore it from a backup of the state")
 
     def exists(self) -> bool:
         """Tell whether anything is remembered of this collection here."""
@@ -63,7 +65,7 @@ class State:
         lost = [each for each in wanted if self.exists() and not each.exists()]
         if lost:
             raise StateDamaged(f"{lost[0]} is missing, so nobody knows what is live; restore the state from a backup")
-        return Journal(path)
+        return Journal(path, self.require_hold)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -86,7 +88,7 @@ class State:
             hold.release()
 
     def require_hold(self) -> None:
-        """Return if this run still holds the state alone, as it must before it writes to the database.
+        """Return if this run still holds the state alone, as it must before it writes to the database or to the state.
 
         Raises:
             Locked: another run has taken over.
@@ -130,10 +132,15 @@ class State:
         return found[number]
 
     def add_version(self, content: Content, facts: Mapping[str, Any]) -> Version:
-        """Keep *content* as a new version, durably."""
+        """Keep *content* as a new version, durably.
+
+        Raises:
+            Locked: another run has taken over; nothing was kept.
+        """
+        self.require_hold()
         number = 1 + max([self.journal.newest(), *(version.number for version in self.versions())])
         version = write_version(self._place(number), number, content, facts)
-        self.journal.add("version", number=number, digest=version.manifest["digest"])
+        self._note(version)
         return version
 
     def drop(self, number: int) -> None:
@@ -178,17 +185,29 @@ class State:
             hold.take()
             self.__dict__.pop("journal", None)  # somebody may have added to it meanwhile
             self._hold = hold
-            if not (self.folder / "journal").exists() and not self.exists():
+            if not self.exists() and not (self.folder / "journal").exists():
                 write_bytes(self.folder / "journal", b"")
             if not self.exists() or read_facts(self.folder)["format"] < FORMAT:
-                Journal(self.folder / "journal").seal()
+                self.journal.seal()
                 write_json(self.folder / "collection.json", sealed(self._facts()))
-            for number in self.journal.pruned():  # where a run died that was dropping it
-                shutil.rmtree(self._place(number), ignore_errors=True)
+            self._tidy()
         except Locked as exc:
             raise Locked(f"{exc} is working on {self.traits.identity}; wait until it is done") from exc
         except OSError as exc:
             raise self._unwritable(exc) from exc
+
+    def _tidy(self) -> None:
+        """Finish what a run left that died while it was adding or dropping a version, or that knew no format 2."""
+        known = self.journal.kept()
+        whole = {version.number: version for version in self.versions()}
+        for folder in self.folder.glob("versions/*"):
+            if folder.name.isdigit() and int(folder.name) not in whole:
+                shutil.rmtree(folder, ignore_errors=True)
+        for number in sorted(whole.keys() - known.keys()):
+            self._note(whole[number])
+
+    def _note(self, version: Version) -> None:
+        self.journal.add("version", number=version.number, digest=version.manifest["digest"])
 
     def _unwritable(self, failure: OSError) -> BadOption:
         return BadOption(
@@ -198,6 +217,11 @@ class State:
 
     def _facts(self) -> dict[str, Any]:
         return {"format": FORMAT, "id": uuid4().hex, **facts_of(self.traits)}
+
+    def _holds_anything(self) -> bool:
+        """Tell whether there is more here than a run leaves that dies while it makes a new state."""
+        journal = self.folder / "journal"
+        return any(self.folder.glob("versions/*")) or (journal.is_file() and journal.stat().st_size > 0)
 
     def _refuse_another_collection(self) -> None:
         known = read_facts(self.folder)
@@ -229,8 +253,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     path = folder / "collection.json"
     facts = read_json(path)
-    require_known_format(folder, facts)
-    return facts if facts["format"] == 1 else read_sealed(path)
+    require_known_format(path, facts)
+    return read_sealed(path) if "digest" in facts or facts["format"] != 1 else facts
 
 
 def folder_name(identity: str) -> str:

@@ -44,8 +44,9 @@ def verify_live(number: int, collection: Collection, lineage: Lineage, progress:
         base, ours = lineage.bases(keys, live)
         target, held = lineage.targets(number, keys, base), lineage.holds(number, keys)
         there = agree(live, target, traits.tolerance) & found & ours
-        findings.tuned += int((there & held).sum())
-        findings.base += int((there & ~held).sum())
+        at_base = agree(target, base, 0.0)  # also where its owner has embedded the row again since that version
+        findings.tuned += int((there & ~at_base).sum())
+        findings.base += int((there & at_base).sum())
         for names, which in (
             (findings.re_embedded, found & ~ours & held),
             (findings.missing, ~found & held),

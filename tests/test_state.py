@@ -53,9 +53,15 @@ def state(tmp_path):
     return State(tmp_path / "state", TRAITS)
 
 
+def add(state, kept, facts):
+    """Keep a version, as a run does."""
+    with state.locked():
+        return state.add_version(kept, facts)
+
+
 @pytest.fixture
 def version(state):
-    return state.add_version(content(), FACTS)
+    return add(state, content(), FACTS)
 
 
 def reopened(state):
@@ -65,7 +71,7 @@ def reopened(state):
 @pytest.mark.parametrize("keys", [[], [b""], [b"a", b"b" * 1000], [bytes([byte]) for byte in range(256)]])
 def test_a_version_comes_back_bit_for_bit(keys, state):
     kept = content(keys, seed=len(keys))
-    state.add_version(kept, FACTS)
+    add(state, kept, FACTS)
     found = reopened(state).version(1)
     assert bits(found.content) == bits(kept)
     assert {name: found.manifest[name] for name in FACTS} == FACTS
@@ -74,7 +80,7 @@ def test_a_version_comes_back_bit_for_bit(keys, state):
 
 def test_versions_are_numbered_from_one_and_listed_oldest_first(state):
     kept = [content(seed=seed) for seed in range(12)]
-    numbers = [state.add_version(each, FACTS).number for each in kept]
+    numbers = [add(state, each, FACTS).number for each in kept]
     assert numbers == list(range(1, 13))
     assert [found.number for found in reopened(state).versions()] == numbers
     assert [bits(found.content) for found in reopened(state).versions()] == [bits(each) for each in kept]
@@ -88,19 +94,19 @@ def test_a_new_state_has_no_version_and_makes_nothing(state):
 def test_a_version_that_is_not_there_lists_those_there_are(state):
     with pytest.raises(BadOption, match=r"engine:host/articles\?vector= has no version 1; there are: none"):
         state.version(1)
-    state.add_version(content(), FACTS)
-    state.add_version(content(), FACTS)
+    add(state, content(), FACTS)
+    add(state, content(), FACTS)
     with pytest.raises(BadOption, match="has no version 3; there are: 1, 2"):
         state.version(3)
 
 
 def test_a_version_without_a_manifest_was_never_finished_and_its_number_is_free(state, version):
-    unfinished = state.add_version(content(seed=1), FACTS)
+    unfinished = add(state, content(seed=1), FACTS)
     (unfinished.folder / "manifest.json").rename(unfinished.folder / "manifest.json.tmp")
     forget_last_event(state)
     assert [found.number for found in reopened(state).versions()] == [1]
     kept = content([b"other"], seed=2)
-    assert reopened(state).add_version(kept, FACTS).number == 2
+    assert add(reopened(state), kept, FACTS).number == 2
     assert bits(reopened(state).version(2).content) == bits(kept)
 
 
@@ -120,7 +126,7 @@ def test_a_version_that_the_journal_knows_and_that_is_gone_is_damage(state, vers
 
 
 def test_a_version_put_in_the_place_of_another_is_damage(state, version):
-    other = state.add_version(content(seed=1), FACTS)
+    other = add(state, content(seed=1), FACTS)
     for file in version.folder.iterdir():
         shutil.copy(file, other.folder / file.name)
     with pytest.raises(StateDamaged, match=r"000002/manifest\.json is missing or of another version"):
@@ -229,7 +235,7 @@ def test_two_identities_never_share_a_folder(names):
 @pytest.mark.parametrize(("left", "right"), [("a/b", "a-b"), ("a", "A"), ("a?x=1&y=2", "a?x=1/y=2")])
 def test_identities_that_look_alike_do_not_share_a_folder(left, right, tmp_path):
     one, other = (State(tmp_path, traits(collection=name)) for name in (left, right))
-    one.add_version(content(), FACTS)
+    add(one, content(), FACTS)
     assert other.versions() == []
 
 
@@ -342,8 +348,8 @@ STORIES = {
 @pytest.mark.parametrize("story", STORIES)
 def test_the_journal_tells_what_became_of_each_version(story, state):
     moves, told = STORIES[story]
-    state.add_version(content(), FACTS)
-    state.add_version(content(), {**FACTS, "proven": False})
+    add(state, content(), FACTS)
+    add(state, content(), {**FACTS, "proven": False})
     with state.locked():
         for event, start, to in moves:
             state.journal.add(event, **{"from": start, "to": to})
