@@ -113,7 +113,8 @@ def prepared(
         BadOption: there is no such version.
     """
     home, phases = open_state(collection, state), phases or Phases()
-    number = number or home.journal.unfinished or None
+    if number is None:
+        number = home.journal.unfinished or None
     if number is not None:
         return _as_plan(collection, home, home.version(number), phases)
     versions = {status: [each for each in home.versions() if home.status_of(each) == status] for status in WAITING}
@@ -198,10 +199,11 @@ def _compute(
 
 
 def _kept(home: State, proposal: Proposal, judgements: Judgements, collection: Collection) -> Version:
-    """Return the version that holds the same already, live or waiting, else keep the proposal as a new one."""
-    live = home.journal.live
-    if live and home.journal.unfinished is None and _same(home.version(live).content, proposal.content, home):
-        return home.version(live)
+    """Return the version that holds the same already, live, on its way or waiting, else keep a new one."""
+    live, unfinished = home.journal.live, home.journal.unfinished
+    current = live if unfinished is None else unfinished
+    if current and _same(home.version(current).content, proposal.content, home):
+        return home.version(current)
     newest = max(home.versions(), key=lambda version: version.number, default=None)
     if newest and _waits(newest, home, proposal) and _same(newest.content, proposal.content, home):
         return newest
