@@ -89,6 +89,7 @@ class Life(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.reached)))
         self.arrive(number, self.rollback_to(number))
 
+    @precondition(lambda self: self.reached != {0})
     @rule(data=st.data(), death=DEATHS)
     def roll_and_die(self, data, death):
         number, dying = data.draw(st.sampled_from(sorted(self.reached))), self.dying(death)
