@@ -100,6 +100,10 @@ class Journal:
         """Return the versions that some row may hold: every one that a move has ever headed for and that is kept."""
         return {int(entry["to"]) for entry in self._events if entry["event"] == "begin"} - {0} - self.pruned()
 
+    def farthest(self) -> int:
+        """Return the highest version that a move has ever headed for, 0 before any."""
+        return max([0, *(int(entry["to"]) for entry in self._events if entry["event"] == "begin")])
+
     def newest(self) -> int:
         """Return the highest number that was ever given to a version."""
         named = ("number", "to")
