@@ -89,7 +89,7 @@ def move_to(
     sign(collection, state)
     tally, patience = Tally(), chosen_patience()
     with held_back() as asked_to_stop:
-        for part, following in zip(parts, [*spans[1:], None], strict=True):
+        for part, following in zip(parts, [*spans[1:], None], strict=False):  # of no rows, no part
             if asked_to_stop():
                 raise Stopped(f"stopped with {part.start:,} of {len(keys):,} rows done; {way_on(start)}")
             batch = _bring(move, keys.at(part), 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)

@@ -164,3 +164,8 @@ def test_the_doctor_finds_an_empty_collection_unfit(world):
 def test_the_doctor_looks_at_no_more_rows_than_it_is_told(world):
     found, _ = remarks(world.collection, rows=16)
     assert (found["sample"]["rows"], found["sample"]["whole"]) == (16, False)
+
+
+def test_what_was_planned_and_never_applied_can_be_rolled_back_to_the_base(world, tmp_path):
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path, step=0.3)
+    assert nudge_vdb.rollback(world.collection, to=0, state=tmp_path).written == 0
