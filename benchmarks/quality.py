@@ -44,6 +44,7 @@ def compare(data: RetrievalSet, seed: int) -> SplitResult:
             data.judged(np.sort(np.concatenate([train, dev]))),
             test=data.judged(np.sort(test)),
             state=state,
+            cold_share=0,
         )
     found = plan.report["test"]
     return SplitResult(found["before"], authors_score(data, train, dev, test), found["after"], plan.proven)
@@ -80,7 +81,7 @@ def without_signal(data: RetrievalSet, seed: int) -> int:
     drawn = [(rng.choice(len(data.rows), count, replace=False) + 1).tolist() for count in counts]
     judgements = Judgements.from_arrays(data.queries[asked], drawn)
     with tempfile.TemporaryDirectory() as state:
-        plan = nudge_vdb.plan(data.fixture().collection, judgements, state=state, seed=seed)
+        plan = nudge_vdb.plan(data.fixture().collection, judgements, state=state, seed=seed, cold_share=0)
         try:
             return nudge_vdb.apply(plan).written
         except NotProven:

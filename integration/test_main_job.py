@@ -165,7 +165,7 @@ def test_tuning_a_real_set_helps_held_out_queries_and_can_be_undone(engine, retr
     before = searched_ndcg(engine, test)
     assert before == pytest.approx(BASE[retrieval_set.name], abs=1e-3)
 
-    status, told = nudge_vdb("tune", engine.address, "--judgements", train_file)
+    status, told = nudge_vdb("tune", engine.address, "--judgements", train_file, "--cold-share", 0)
     assert (status, told["proven"], told["status"]) == (0, True, "applied")
     assert told["written"] == told["moved"] > 0
     after = searched_ndcg(engine, test)

@@ -51,6 +51,11 @@ Metric = Annotated[str, typer.Option(help="ndcg@K, recall@K, mrr@K or precision@
 Method = Annotated[str, typer.Option(help="nudge-n, or nudge-m for inner product.")]
 Step = Annotated[float | None, typer.Option(help="A fixed step instead of the best one.")]
 Grades = Annotated[bool, typer.Option("--grades", help="Let grades weigh the pulls and the metric.")]
+ColdShare = Annotated[
+    float | None,
+    typer.Option(help="Share of searches for rows nobody judged, 0 to 1 [0.3; 0 where every row is judged]."),
+]
+MaxColdLoss = Annotated[float | None, typer.Option(help="Refuse a plan that takes more from rows nobody judged.")]
 MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
 Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
 MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
@@ -94,6 +99,8 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
         method: Method = "nudge-n",
         step: Step = None,
         grades: Grades = False,
+        cold_share: ColdShare = None,
+        max_cold_loss: MaxColdLoss = None,
         min_gain: MinGain = 0.0,
         confidence: Confidence = 0.95,
         max_queries: MaxQueries = 2000,
@@ -114,6 +121,8 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
                 method=method,
                 step=step,
                 grades=grades,
+                cold_share=cold_share,
+                max_cold_loss=max_cold_loss,
                 min_gain=min_gain,
                 confidence=confidence,
                 max_queries=max_queries,

@@ -20,6 +20,8 @@ class Choices(TypedDict, total=False):
     method: str
     step: float | None
     grades: bool
+    cold_share: float | None
+    max_cold_loss: float | None
     min_gain: float
     confidence: float
     max_queries: int
@@ -35,12 +37,19 @@ class Options:
     """
 
     metric: str = "ndcg@10"
-    """What the plan maximises and is proven by: ndcg@K, recall@K, mrr@K or precision@K."""
+    """What scores are measured by: ndcg@K, recall@K, mrr@K or precision@K."""
     method: str = "nudge-n"
     step: float | None = None
     """A fixed γ instead of the best one; above 0, up to 2 for nudge-n and 100 for nudge-m."""
     grades: bool = False
     """Whether grades weigh the pulls and the metric; without, every grade above 0 is 1."""
+    cold_share: float | None = None
+    """ρ, the share of searches for rows that nobody judged; None is 0.3, and 0 where every row in scope is judged.
+
+    The plan maximises (1 − ρ)·warm + ρ·cold, and is proven by it.
+    """
+    max_cold_loss: float | None = None
+    """A plan that takes more than this from the cold score, in the metric's units, is not proven."""
     min_gain: float = 0.0
     """The lower end of the interval of the gain must be above this, in the metric's units."""
     confidence: float = 0.95
@@ -53,6 +62,9 @@ class Options:
         if self.method not in set(Method):
             raise BadOption(f"method {self.method!r}: expected one of {', '.join(Method)}")
         _within("min_gain", self.min_gain, 0 <= self.min_gain < 1, "0 up to, but not, 1")
+        _within("cold_share", self.cold_share, self.cold_share is None or 0 <= self.cold_share <= 1, "0 to 1")
+        most = self.max_cold_loss
+        _within("max_cold_loss", most, most is None or 0 <= most <= 1, "0 to 1")
         _within("confidence", self.confidence, 0.5 <= self.confidence < 1, "0.5 up to, but not, 1")
         _within("max_queries", self.max_queries, self.max_queries >= 1, "1 and above")
         _within("seed", self.seed, self.seed >= 0, "0 and above")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nudge_vdb import live as live_version
+from nudge_vdb.choice import Choice, choose_step, figures
 from nudge_vdb.contract import Collection, RowKey
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.live import Live
@@ -21,14 +22,10 @@ from nudge_vdb.planning import (
     moved_rows,
     query_digests,
     refuse_vanishing,
-    sample,
     set_course,
     sit_exam,
-    some_queries,
     unlike,
 )
-from nudge_vdb.scoring import Exam, Table
-from nudge_vdb.selection import Proof, choose, prove
 from nudge_vdb.snapshot import Content, Version
 
 NO_STEP = "no step is better than the base"
@@ -42,18 +39,6 @@ class Proposal:
 
     content: Content
     facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """The step that was chosen, and what it was chosen by."""
-
-    scored: Judged
-    exam: Exam
-    table: Table
-    place: int
-    step: float
-    proof: Proof
 
 
 def propose(
@@ -73,7 +58,7 @@ def propose(
     train = match(judgements, keys, ground, options)
     held_out = {name: match(given, keys, ground, options) for name, given in apart.items()}
     course = set_course(train, list(held_out.values()), ground, options, collection.traits)
-    choice = _choose(course, train, options)
+    choice = choose_step(course, train, options)
     content = moved_rows(course, choice.step, np.unique(query_digests(judgements)))
     refuse_vanishing(content, choice.step, ground.text_of)
     now = None if live is None else Live(collection, ground, live, options)
@@ -101,27 +86,19 @@ def propose(
     )
 
 
-def _choose(course: Course, train: Judged, options: Options) -> _Choice:
-    places = sample(len(train.judgements), options.max_queries, options.seed)
-    exam = sit_exam(course, train, places, pull=1)
-    table = course.table(exam)
-    place = choose(table.warm) if options.step is None else 1
-    proof = prove(table.warm, options.confidence, options.min_gain, options.seed)
-    return _Choice(some_queries(train, places), exam, table, place, float(options.steps[place]), proof)
-
-
-def _gain(choice: _Choice, options: Options, *, moves: bool) -> dict[str, Any]:
-    figures = asdict(choice.proof)
+def _gain(choice: Choice, options: Options, *, moves: bool) -> dict[str, Any]:
+    found = figures(choice.verdict)
     if not moves:
-        figures |= {"proven": False, "reason": NO_STEP}
-    cold = choice.table.cold
+        found |= {"proven": False, "reason": NO_STEP}
     return {
         "method": options.method,
         "step": choice.step,
         "metric": options.metric,
-        **figures,
-        "cold_before": float(cold[0].mean()),
-        "cold_after": float(cold[choice.place].mean()),
+        "cold_share": choice.share.value,
+        "cold_share_reason": choice.share.reason,
+        "max_cold_loss": options.max_cold_loss,
+        **found,
+        "alternatives": choice.alternatives,
     }
 
 
@@ -147,7 +124,7 @@ def _held_out(course: Course, judged: Judged, place: int, now: Live | None) -> d
     return {**figures, "against_live": now.compared(judged.judgements, warm[place])} if now else figures
 
 
-def _doubts(course: Course, choice: _Choice, options: Options) -> list[str]:
+def _doubts(course: Course, choice: Choice, options: Options) -> list[str]:
     found = (unlike(course, choice.exam, options.seed), _cold_fall(choice, options))
     return [warning for warning in found if warning]
 
@@ -163,11 +140,11 @@ def _overlaps(train: Judgements, held_out: Mapping[str, Judged]) -> list[str]:
     ]
 
 
-def _cold_fall(choice: _Choice, options: Options) -> str | None:
-    before, after = choice.table.cold[0].mean(), choice.table.cold[choice.place].mean()
-    if after >= before - COLD_FALL:
+def _cold_fall(choice: Choice, options: Options) -> str | None:
+    cold = choice.verdict.cold
+    if cold.gain >= -COLD_FALL:
         return None
     return (
         "rows that nobody judged will be harder to find: a query whose answers were never judged would fall from "
-        f"{before:.4f} to {after:.4f} ({options.metric}), since the judged rows move in front of them"
+        f"{cold.before:.4f} to {cold.after:.4f} ({options.metric}), since the judged rows move in front of them"
     )

@@ -36,15 +36,15 @@ class ShownPhases(Phases):
 def plan(report: Report, console: Console) -> None:
     """Show what a plan is worth."""
     table = Table("queries", "", "before", "after", "gain", title=_title(report), title_justify="left")
-    interval = f"{report['gain']:+.4f}  [{report['gain_low']:+.4f}, {report['gain_high']:+.4f}]"
-    table.add_row("judged", _scored(report), _score(report["before"]), _score(report["after"]), interval)
+    _add_change(table, "for rows that are judged", report, "warm_")
+    _add_change(table, "for rows that nobody judged", report, "cold_")
+    _add_change(table, f"{1 - report['cold_share']:g} : {report['cold_share']:g} of these", report, "")
     for name in ("validation", "test"):
         if name in report:
             _add_scores(table, name, f"{report[name]['queries']:,}", report[name]["before"], report[name]["after"])
-    _add_scores(table, "of rows nobody judged", _scored(report), report["cold_before"], report["cold_after"])
     console.print(table)
     _say(console, f"{'Proven' if report['proven'] else 'Not proven'}: {report['reason']}.")
-    for note in [*report["warnings"], *_plan_notes(report)]:
+    for note in [*_would_pass(report), *report["warnings"], *_plan_notes(report)]:
         _say(console, f"• {note}")
 
 
@@ -72,8 +72,25 @@ def _add_scores(table: Table, name: str, queries: str, before: float, after: flo
     table.add_row(name, queries, _score(before), _score(after), f"{after - before:+.4f}")
 
 
+def _add_change(table: Table, name: str, report: Report, kind: str) -> None:
+    """Add the change of the score of one *kind*: "warm_", "cold_" or, of their mix, nothing."""
+    before, after, gain, low, high = (
+        report[kind + key] for key in ("before", "after", "gain", "gain_low", "gain_high")
+    )
+    table.add_row(name, _scored(report), _score(before), _score(after), f"{gain:+.4f}  [{low:+.4f}, {high:+.4f}]")
+
+
+def _would_pass(report: Report) -> Iterator[str]:
+    for each in report["alternatives"]:
+        yield (
+            f"{each['option']} would pass: {each['warm_gain']:+.4f} for rows that are judged, "
+            f"{each['cold_gain']:+.4f} for rows that nobody judged"
+        )
+
+
 def _plan_notes(report: Report) -> Iterator[str]:
     yield f"{report['moved']:,} of {report['rows']:,} rows move"
+    yield f"cold share {report['cold_share']:g} ({report['cold_share_reason']})"
     if report["judged_missing"]:
         yield f"judged but not in the collection, or without the vector: {_rows(report['judged_missing'])}"
     if report["rows_without_vector"]:
@@ -115,7 +132,8 @@ def status(report: Report, console: Console) -> None:
 
 def history(report: Report, console: Console) -> None:
     """Show the versions."""
-    table = Table("version", "made", "status", "metric", "before", "after", "moved", title=report["collection"])
+    columns = ("version", "made", "status", "metric", "before", "after", "judged", "not judged", "moved")
+    table = Table(*columns, title=report["collection"])
     for version in report["versions"]:
         mark = " (live)" if version["live"] else ""
         table.add_row(
@@ -125,9 +143,15 @@ def history(report: Report, console: Console) -> None:
             version["metric"],
             _score(version["before"]),
             _score(version["after"]),
+            *(_told(version, f"{kind}_after") for kind in ("warm", "cold")),
             f"{version['moved']:,}",
         )
     console.print(table)
+
+
+def _told(report: Report, name: str) -> str:
+    """Return a score that versions of early days do not hold."""
+    return _score(report[name]) if name in report else ""
 
 
 def findings(report: Report, console: Console) -> None:

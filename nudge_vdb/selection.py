@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.nudge import Floats
-from nudge_vdb.scoring import Exam, Field, score_table
+from nudge_vdb.nudge import Floats, Ints
+from nudge_vdb.scoring import Exam, Field, Table, score_table
 
 AUTHORS_STEPS = np.round(np.arange(25) * 0.02, 2)
 FOLDS = 10
@@ -20,27 +20,33 @@ DRAWN_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """What can be said of the gain of a plan; all scores are means over the evaluated queries, in 0 … 1."""
+class Change:
+    """A score before and after, as means over the evaluated queries, in 0 … 1."""
 
     before: float
     """At the base."""
     after: float
-    """With every query scored at a step that was chosen without it."""
+    """With every query scored at a candidate that was chosen without it."""
     gain: float
     """after − before"""
     gain_low: float
     """Lower end of the bootstrap interval of the gain."""
     gain_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proof(Change):
+    """What can be said of the gain of a plan."""
+
     proven: bool
     reason: str
     """Why it is proven or not, in words."""
 
 
 def choose(table: Floats) -> int:
-    """Return the place of the best of the steps, by the mean over the queries of *table* (steps, nq).
+    """Return the place of the best of the candidates, by the mean over the queries of *table* (candidates, nq).
 
-    Ties, to rounding, go to the smaller step.
+    Ties, to rounding, go to the first: of steps, to the smaller.
     """
     return int(np.argmax(np.round(table.mean(axis=1), 12)))
 
@@ -65,21 +71,36 @@ def authors_step(field: Field, validation: Exam, k: int) -> float:
     return float(AUTHORS_STEPS[choose(table.warm)])
 
 
-def cross_fitted(table: Floats, seed: int) -> Floats:
-    """Return for each query its score at a step chosen on other queries, (nq,).
+def chosen_by_others(table: Floats, seed: int) -> Ints:
+    """Return for each query the place in *table* (candidates, nq) of what the other queries choose, (20, nq).
 
-    The queries are split at random into 10 folds and each fold is scored at the step that is best on the other nine;
-    since one split is a lottery, this is the mean over 20 of them.
+    The queries are split at random into 10 folds, and each fold gets what is best on the other nine; since one split
+    is a lottery, there are 20.
     """
     rng = np.random.default_rng(seed)
     queries = table.shape[1]
-    total = np.zeros(queries)
-    for _ in range(SPLITS):
-        fold = rng.permutation(queries) % min(FOLDS, queries)
-        inside = np.stack([table[:, fold == number].sum(axis=1) for number in range(fold.max() + 1)], axis=1)
-        best = np.argmax(np.round(inside.sum(axis=1, keepdims=True) - inside, 12), axis=0)
-        total += table[best[fold], np.arange(queries)]
-    return total / SPLITS
+    return np.stack(
+        [_best_on_other_folds(table, rng.permutation(queries) % min(FOLDS, queries)) for _ in range(SPLITS)]
+    )
+
+
+def _best_on_other_folds(table: Floats, fold: Ints) -> Ints:
+    inside = np.stack([table[:, fold == number].sum(axis=1) for number in range(fold.max() + 1)], axis=1)
+    best = np.argmax(np.round(inside.sum(axis=1, keepdims=True) - inside, 12), axis=0)
+    return np.asarray(best[fold])
+
+
+def candidates_for(table: Floats, seed: int) -> Ints:
+    """Return for each query the places of the candidates that it is scored at in a proof, (splits, nq).
+
+    Where there is one candidate besides the base nothing is chosen, so it is that one.
+    """
+    return np.ones((1, table.shape[1]), np.int64) if len(table) == 2 else chosen_by_others(table, seed)
+
+
+def scored_at(table: Floats, chosen: Ints) -> Floats:
+    """Return the mean score of each query in *table* (candidates, nq) at the places *chosen* (splits, nq)."""
+    return np.asarray(np.take_along_axis(table, chosen, axis=0).mean(axis=0))
 
 
 def interval(differences: Floats, confidence: float, seed: int) -> tuple[float, float]:
@@ -99,25 +120,31 @@ def interval(differences: Floats, confidence: float, seed: int) -> tuple[float, 
     return float(low), float(high)
 
 
-def prove(table: Floats, confidence: float, min_gain: float, seed: int) -> Proof:
-    """Return what *table* (steps, nq), the first step being the base, proves about the gain of choosing its best step.
+def cross_fitted(table: Floats, seed: int) -> Floats:
+    """Return for each query its score at a candidate chosen on other queries, (nq,)."""
+    return scored_at(table, chosen_by_others(table, seed))
 
-    Proven means: the lower end of the interval of the per-query gain, cross-fitted, is above *min_gain*. Where there
-    is one step besides the base nothing is chosen, and it is scored as it is.
-    """
-    before = table[0]
-    after = table[1] if len(table) == 2 else cross_fitted(table, seed)
+
+def mixed(table: Table, cold_share: float) -> Floats:
+    """Return (1 − ρ)·warm + ρ·cold of *table*, ρ being *cold_share* in 0 … 1: (candidates, nq)."""
+    return np.asarray((1 - cold_share) * table.warm + cold_share * table.cold)
+
+
+def change(before: Floats, after: Floats, confidence: float, seed: int) -> Change:
+    """Return the change from *before* to *after*, both (nq,), with its bootstrap interval."""
     low, high = interval(after - before, confidence, seed)
-    enough, clear = table.shape[1] >= FEWEST_QUERIES, low > min_gain
-    return Proof(
-        float(before.mean()),
-        float(after.mean()),
-        float((after - before).mean()),
-        low,
-        high,
-        enough and clear,
-        _reason(table.shape[1], low, confidence, min_gain),
-    )
+    return Change(float(before.mean()), float(after.mean()), float((after - before).mean()), low, high)
+
+
+def prove(table: Floats, confidence: float, min_gain: float, seed: int) -> Proof:
+    """Return what *table* (candidates, nq), the first being the base, proves about the gain of choosing its best.
+
+    Proven means: the lower end of the interval of the per-query gain, cross-fitted, is above *min_gain*.
+    """
+    found = change(table[0], scored_at(table, candidates_for(table, seed)), confidence, seed)
+    enough, clear = table.shape[1] >= FEWEST_QUERIES, found.gain_low > min_gain
+    reason = _reason(table.shape[1], found.gain_low, confidence, min_gain)
+    return Proof(**asdict(found), proven=enough and clear, reason=reason)
 
 
 def _reason(queries: int, low: float, confidence: float, min_gain: float) -> str:

@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from nudge_vdb.contract import Metric, Rows
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.nudge import unit
 from nudge_vdb.testing import MemoryCollection, MemoryFixture, memory_fixture
 
 FIGURES = pytest.StashKey[list[str]]()
@@ -49,14 +50,19 @@ class World:
         return {text: row.vector for text, row in self.fixture.read().items()}
 
 
-def make_world(metric: Metric = Metric.COSINE, seed: int = 0, width: int = 24) -> World:
-    """Return 200 rows, 80 of which are asked for, 4 times each, from a point away from the row."""
+def make_world(metric: Metric = Metric.COSINE, seed: int = 0, width: int = 24, apart: float = 0.0) -> World:
+    """Return 200 rows, 80 of which are asked for, 4 times each, from a point away from the row.
+
+    Beyond that all queries lie *apart* from all rows, in one direction.
+    """
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(200, width))
     rows *= rng.uniform(0.8, 1.25, (200, 1)) / np.linalg.norm(rows, axis=1, keepdims=True)
     asked = np.repeat(np.arange(80), 4)
     shift = 1.6 * rng.normal(size=(80, width)) / np.sqrt(width)
     queries = rows[asked] + shift[asked] + 0.7 * rng.normal(size=(320, width)) / np.sqrt(width)
+    if apart:
+        queries = queries + apart * unit(rng.normal(size=(1, width)))[0]
     ids = [f"row {number:03}" for number in range(200)]
     payloads = [{"number": number} for number in range(200)]
     others = rng.normal(size=(200, 3)).astype(np.float32)

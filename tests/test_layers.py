@@ -18,7 +18,7 @@ LAYERS = [
     ["state", "ranking", "scoring"],
     ["lineage", "selection", "notes"],
     ["planning", "writeback"],
-    ["live", "verify"],
+    ["choice", "live", "verify"],
     ["proposal"],
     ["report"],
     ["standing"],

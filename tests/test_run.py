@@ -128,11 +128,11 @@ def test_tuning_again_starts_from_the_base(worlds, tmp_path):
 
 def test_a_row_that_lost_its_judgements_returns_to_its_base(world, tmp_path):
     before = world.vectors()
-    tune(world, tmp_path)
+    tune(world, tmp_path, cold_share=0)
     half = Judgements.from_arrays(
         world.train.vectors[:120], [[text] for text in world.train.rows[:120]], world.train.query_ids[:120]
     )
-    plan, applied = tune(world, tmp_path, half)
+    plan, applied = tune(world, tmp_path, half, cold_share=0)
     returned = set(world.train.rows) - set(half.rows)
     assert plan.report["moved"] == 40
     assert applied.written == 80
@@ -451,7 +451,7 @@ def test_a_query_given_twice_counts_once(world, tmp_path):
 
 
 def test_a_fall_of_the_cold_score_is_said_in_words(world, tmp_path):
-    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, cold_share=0)
     assert plan.report["cold_before"] == pytest.approx(plan.report["before"])
     assert plan.report["cold_after"] < plan.report["cold_before"]
     assert any("nobody judged" in warning for warning in plan.report["warnings"])

@@ -65,7 +65,7 @@ def _show(address: str, state: Path, phases: Phases) -> dict[str, Any]:
 def _tune_and_undo(fixture: Fixture, state: Path, phases: Phases) -> dict[str, Any]:
     collection, test = fixture.collection, cranfield("test")
     held, before = fixture.read(), searched(collection, test, MEASURES)
-    planned = plan(collection, cranfield("train", "dev"), state=state, test=test, phases=phases)
+    planned = plan(collection, cranfield("train", "dev"), state=state, test=test, phases=phases, cold_share=0)
     applied = apply(planned)
     tuned, after = fixture.read(), searched(collection, test, MEASURES)
     rollback(collection, to=0, state=state, phases=phases)
