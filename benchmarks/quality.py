@@ -52,25 +52,39 @@ def compare(data: RetrievalSet, seed: int) -> SplitResult:
 
 def authors_score(data: RetrievalSet, train: np.ndarray, dev: np.ndarray, test: np.ndarray) -> float:
     """Return the test score of the authors' code: train on *train*, choose the step by top-1 accuracy on *dev*."""
+    everything = np.arange(len(data.query))
+    step = authors_choice(data, everything, train, dev)
+    taught, exam = _authors_pulls(data, everything, train), _authors_exam(data, everything, test)
+    return float(score_table(_field(data, taught, exam), exam, NDCG, np.array([0.0, step])).warm[-1].mean())
+
+
+def authors_choice(data: RetrievalSet, pairs: np.ndarray, train: np.ndarray, dev: np.ndarray) -> float:
+    """Return the step that the authors' code chooses, of all judgements knowing only *pairs*."""
+    exam = _authors_exam(data, pairs, dev)
+    return authors_step(_field(data, _authors_pulls(data, pairs, train), exam), exam, 1)
+
+
+def _authors_pulls(data: RetrievalSet, pairs: np.ndarray, train: np.ndarray) -> Pulls:
+    """Return who pulls on whom."""
+    queries, _ = unit(data.queries)
+    some = pairs[np.isin(data.query[pairs], train)]
+    order = some[np.argsort(data.row[some], kind="stable")]
+    return Pulls(queries, data.query[order], data.row[order], np.ones(len(order)), len(data.rows))
+
+
+def _field(data: RetrievalSet, pulls: Pulls, sitting: Exam) -> Field:
+    """Return the rows, all of which are wanted, so that there are no rivals."""
     rows, _ = unit(data.rows)
-    queries, lengths = unit(data.queries)
-    pairs = np.flatnonzero(np.isin(data.query, train))
-    order = pairs[np.argsort(data.row[pairs], kind="stable")]
-    pulls = Pulls(queries, data.query[order], data.row[order], np.ones(len(order)), len(rows))
+    nobody = np.empty((len(sitting.units), 0))
+    return Field(Method.NUDGE_N, Metric.COSINE, pulls, lambda part: rows[part], np.zeros(len(rows)), nobody)
 
-    def exam(asked: np.ndarray) -> Exam:
-        asked = np.sort(asked)
-        judged = np.flatnonzero(np.isin(data.query, asked))
-        judged = judged[np.argsort(data.query[judged], kind="stable")]
-        places, ones = np.searchsorted(asked, data.query[judged]), np.ones(len(judged))
-        return Exam(queries[asked], lengths[asked], places, data.row[judged], ones, np.zeros(len(judged)))
 
-    def field(sitting: Exam) -> Field:
-        no_rivals = np.empty((len(sitting.units), 0))
-        return Field(Method.NUDGE_N, Metric.COSINE, pulls, lambda part: rows[part], np.zeros(len(rows)), no_rivals)
-
-    step = authors_step(field(exam(dev)), exam(dev), 1)
-    return float(score_table(field(exam(test)), exam(test), NDCG, np.array([0.0, step])).warm[-1].mean())
+def _authors_exam(data: RetrievalSet, pairs: np.ndarray, asked: np.ndarray) -> Exam:
+    asked, (queries, lengths) = np.sort(asked), unit(data.queries)
+    judged = pairs[np.isin(data.query[pairs], asked)]
+    judged = judged[np.argsort(data.query[judged], kind="stable")]
+    places, ones = np.searchsorted(asked, data.query[judged]), np.ones(len(judged))
+    return Exam(queries[asked], lengths[asked], places, data.row[judged], ones, np.zeros(len(judged)))
 
 
 def without_signal(data: RetrievalSet, seed: int) -> int:

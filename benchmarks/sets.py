@@ -52,6 +52,24 @@ class RetrievalSet:
         return order[:first], order[first:second], order[second:]
 
 
+def synthetic(seed: int = 0) -> RetrievalSet:
+    """Return 1,500 made-up rows around 60 topics, 500 of which are asked for, from another part of the space."""
+    rng = np.random.default_rng(seed)
+    width, queries = 96, 1500
+    topics = unit(rng.normal(size=(60, width)))[0]
+    topic = rng.integers(0, 60, 1500)
+    rows = unit(topics[topic] + 0.9 * unit(rng.normal(size=(1500, width)))[0] + rng.normal(size=(1, width)) / 12)[0]
+    shift, turn = unit(rng.normal(size=(1, width)))[0], rng.normal(size=(width, width)) / np.sqrt(width)
+    row = rng.integers(0, 500, queries)
+    asked = rows[row] + 0.6 * shift + 0.5 * rows[row] @ turn + 0.8 * unit(rng.normal(size=(queries, width)))[0]
+    # a third of the queries have a second answer, of the same topic
+    also = np.array([rng.choice(np.flatnonzero(topic[:500] == topic[row[place]])) for place in range(queries // 3)])
+    query = np.concatenate([np.arange(queries), np.flatnonzero(also != row[: len(also)])])
+    answer = np.concatenate([row, also[also != row[: len(also)]]])
+    split = rng.choice(3, queries, p=[0.7, 0.1, 0.2])
+    return RetrievalSet("synthetic", rows, unit(asked)[0].astype(np.float32), query, answer, split)
+
+
 def load(name: str) -> RetrievalSet | None:
     """Return the set *name*, None where it is not at hand."""
     if name == "cranfield":

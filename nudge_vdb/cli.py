@@ -56,6 +56,8 @@ ColdShare = Annotated[
     typer.Option(help="Share of searches for rows nobody judged, 0 to 1 [0.3; 0 where every row is judged]."),
 ]
 MaxColdLoss = Annotated[float | None, typer.Option(help="Refuse a plan that takes more from rows nobody judged.")]
+Carrying = Annotated[str, typer.Option(help="Move rows nobody judged along with the others: off, on or auto.")]
+MaxRows = Annotated[int, typer.Option(help="With --carry auto, write no more rows than this.")]
 MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
 Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
 MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
@@ -101,6 +103,8 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
         grades: Grades = False,
         cold_share: ColdShare = None,
         max_cold_loss: MaxColdLoss = None,
+        carry: Carrying = "off",
+        max_rows: MaxRows = 1_000_000,
         min_gain: MinGain = 0.0,
         confidence: Confidence = 0.95,
         max_queries: MaxQueries = 2000,
@@ -123,6 +127,8 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
                 grades=grades,
                 cold_share=cold_share,
                 max_cold_loss=max_cold_loss,
+                carry=carry,
+                max_rows=max_rows,
                 min_gain=min_gain,
                 confidence=confidence,
                 max_queries=max_queries,

@@ -69,7 +69,7 @@ def coefficients(method: Method, floor: Floats, steps: Floats) -> tuple[Floats, 
     return alpha, np.sqrt(np.maximum(0.0, 1.0 - alpha**2))
 
 
-def unit(vectors: Vectors) -> tuple[Vectors, Floats]:
+def unit(vectors: Vectors | Floats) -> tuple[Vectors, Floats]:
     """Return *vectors* (n, d) scaled to length 1, zero ones left zero, and their lengths (n,); in float64 sums."""
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1)

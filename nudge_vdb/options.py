@@ -22,6 +22,8 @@ class Choices(TypedDict, total=False):
     grades: bool
     cold_share: float | None
     max_cold_loss: float | None
+    carry: str
+    max_rows: int
     min_gain: float
     confidence: float
     max_queries: int
@@ -50,6 +52,10 @@ class Options:
     """
     max_cold_loss: float | None = None
     """A plan that takes more than this from the cold score, in the metric's units, is not proven."""
+    carry: str = "off"
+    """Whether rows that nobody judged are carried along: off, on, or auto: if that is provably better."""
+    max_rows: int = 1_000_000
+    """With auto, no more rows than this are written."""
     min_gain: float = 0.0
     """The lower end of the interval of the gain must be above this, in the metric's units."""
     confidence: float = 0.95
@@ -62,6 +68,11 @@ class Options:
         if self.method not in set(Method):
             raise BadOption(f"method {self.method!r}: expected one of {', '.join(Method)}")
         _within("min_gain", self.min_gain, 0 <= self.min_gain < 1, "0 up to, but not, 1")
+        if self.carry not in ("off", "on", "auto"):
+            raise BadOption(f"carry {self.carry!r}: expected off, on or auto")
+        if self.carry != "off" and self.method != Method.NUDGE_N:
+            raise BadOption(f"carry {self.carry} needs method nudge-n, since {self.method} changes lengths")
+        _within("max_rows", self.max_rows, self.max_rows >= 0, "0 and above")
         _within("cold_share", self.cold_share, self.cold_share is None or 0 <= self.cold_share <= 1, "0 to 1")
         most = self.max_cold_loss
         _within("max_cold_loss", most, most is None or 0 <= most <= 1, "0 to 1")

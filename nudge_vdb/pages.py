@@ -7,7 +7,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,13 @@ class Pages:
     """Places of rows with NaN or infinity, ascending: never scored, never moved."""
     absent: int
     """How many rows of the scope hold no vector."""
+    folder: Path
+    """Where they were paged out to."""
+
+    def scratch(self, name: str, rows: int) -> Vectors:
+        """Return room for as many *rows*, mapped from a file that goes with the pages."""
+        shape = (rows, self.vectors.shape[1])
+        return np.memmap(self.folder / f"{name}.f32", np.float32, "w+", shape=shape) if rows else np.empty(shape, "f4")
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -160,8 +167,8 @@ def _opened(folder: Path, done: _Done) -> Pages:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     content = _mapped(folder / "keys.bin", np.uint8, (done.key_bytes,))
     vectors = _mapped(folder / "vectors.f32", np.float32, (done.rows, done.width))
-    pages = Pages(KeyTable(offsets, content), vectors, np.empty(0, np.int64), done.absent)
-    return Pages(pages.keys, vectors, _not_finite(pages), done.absent)
+    pages = Pages(KeyTable(offsets, content), vectors, np.empty(0, np.int64), done.absent, folder)
+    return replace(pages, unfit=_not_finite(pages))
 
 
 def _mapped(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:

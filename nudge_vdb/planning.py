@@ -9,24 +9,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.contract import Collection, RowKey, Traits, Vectors, rounded
-from nudge_vdb.errors import BadJudgements, BadOption, UnfitCollection
+from nudge_vdb.carrying import Examples, Unjudged, carried_table
+from nudge_vdb.contract import Collection, RowKey, Traits, Vectors
+from nudge_vdb.errors import BadJudgements, UnfitCollection
 from nudge_vdb.judgements import Judgements, binary, merged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
-from nudge_vdb.nudge import RAYS, Floats, Ints, Method, Pulls, unit
+from nudge_vdb.nudge import Floats, Ints, Method, Pulls, unit
 from nudge_vdb.options import Options
 from nudge_vdb.pages import Pages
 from nudge_vdb.rivals import Part, best_rows
 from nudge_vdb.scoring import Exam, Field, Table, in_order, score_table
 from nudge_vdb.selection import FEWEST_QUERIES
-from nudge_vdb.snapshot import Content
 
 LOCATED_AT_ONCE = 1000
-SHORTEST = 1e-3
-"""The part of its length that a row must keep: engines keep the direction of nothing."""
-LONGEST = 1e19
-"""The square of a longer one is no float32."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +205,20 @@ class Course:
         """Return the raw base vectors of a slice of the wanted rows."""
         return np.asarray(self.ground.pages.vectors[self.wanted[part]])
 
+    def carried_table(self, exam: Exam, steps: Floats) -> Table:
+        """Return the scores of *exam* at each of *steps* with every carry; every wanted row must be judged."""
+        order, nobody = np.zeros(len(self.wanted)), np.empty((len(exam.units), 0))
+        field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, order, nobody)
+        pages = self.ground.pages
+        unjudged = Unjudged(self.ground.parts_without(self.wanted), lambda places: np.asarray(pages.vectors[places]))
+        return carried_table(field, exam, self.options.measure, steps, unjudged)
+
+    def examples(self) -> Examples:
+        """Return what the judged rows teach of the directions that rows move in."""
+        nobody = np.empty((0, 0))
+        method = Method(self.options.method)
+        return Examples(Field(method, self.traits.metric, self.pulls, self.base, np.empty(0), nobody))
+
     def table(self, exam: Exam) -> Table:
         """Return the scores of *exam* at every step."""
         rule, parts = self.options.measure, self.ground.parts_without(self.wanted)
@@ -254,51 +264,6 @@ def sample(queries: int, most: int, seed: int) -> Ints:
     if queries <= most:
         return np.arange(queries)
     return np.sort(np.random.default_rng(seed).choice(queries, most, replace=False))
-
-
-def moved_rows(course: Course, step: float, seen: NDArray[np.uint64]) -> Content:
-    """Return every row that *step* moves, with its base and its tuned vector; one that stays is left out."""
-    places, bases, tuned = [np.empty(0, np.int64)], [_no_rows(course)], [_no_rows(course)]
-    for first in range(0, len(course.wanted), LOCATED_AT_ONCE):
-        part = slice(first, min(first + LOCATED_AT_ONCE, len(course.wanted)))
-        raw = course.base(part)
-        units, lengths = unit(raw)
-        rays = RAYS[Method(course.options.method)](units, course.pulls.of(part.start, part.stop), None)
-        moving = (rays.floor < 1) & (step > 0)
-        scale = np.ones_like(lengths) if course.traits.rescales else lengths
-        places.append(course.wanted[part][moving])
-        bases.append(raw[moving])
-        target = (rays.at(step).astype(np.float64) * scale[:, None])[moving].astype(np.float32)
-        tuned.append(rounded(target, course.traits.precision))
-    keys = course.ground.pages.keys.at(np.concatenate(places))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    return Content(
-        KeyTable.of(keys[place] for place in order), np.concatenate(bases)[order], np.concatenate(tuned)[order], seen
-    )
-
-
-def refuse_vanishing(content: Content, step: float, text_of: Callable[[RowKey], str]) -> None:
-    """Refuse a *step* after which a row would have lost its length, or have one that no engine can compare with.
-
-    Raises:
-        BadOption: such a row, and what to do.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        before, after = (
-            np.linalg.norm(vectors.astype(np.float64), axis=1) for vectors in (content.base, content.tuned)
-        )
-        lost = np.flatnonzero(~((after >= SHORTEST * before) & (after <= LONGEST)))
-    if len(lost):
-        worst = int(lost[0])
-        raise BadOption(
-            f"step {step:g} would leave row {text_of(content.keys[worst])!r} with a vector of length "
-            f"{after[worst]:.3g} (it is {before[worst]:.3g} long now), which cannot be searched for; "
-            "give a smaller --step, or --method nudge-n, which keeps lengths"
-        )
-
-
-def _no_rows(course: Course) -> Vectors:
-    return np.empty((0, course.traits.width), np.float32)
 
 
 def query_digests(judgements: Judgements) -> NDArray[np.uint64]:

@@ -13,15 +13,15 @@ from nudge_vdb.choice import Choice, choose_step, figures
 from nudge_vdb.contract import Collection, RowKey
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.live import Live
+from nudge_vdb.nudge import Floats
 from nudge_vdb.options import Options
+from nudge_vdb.placing import Placement, moved, placed, refuse_vanishing
 from nudge_vdb.planning import (
     Course,
     Ground,
     Judged,
     match,
-    moved_rows,
     query_digests,
-    refuse_vanishing,
     set_course,
     sit_exam,
     unlike,
@@ -59,11 +59,12 @@ def propose(
     held_out = {name: match(given, keys, ground, options) for name, given in apart.items()}
     course = set_course(train, list(held_out.values()), ground, options, collection.traits)
     choice = choose_step(course, train, options)
-    content = moved_rows(course, choice.step, np.unique(query_digests(judgements)))
+    placement = placed(choice)
+    content = moved(choice, placement, np.unique(query_digests(judgements)))
     refuse_vanishing(content, choice.step, ground.text_of)
     now = None if live is None else Live(collection, ground, live, options)
-    apart_figures = {name: _held_out(course, judged, choice.place, now) for name, judged in held_out.items()}
-    scored_now = now.compared(choice.scored.judgements, choice.table.warm[choice.place]) if now else None
+    apart_figures = {name: _held_out(course, judged, choice, placement, now) for name, judged in held_out.items()}
+    scored_now = now.compared(choice.scored.judgements, choice.warm) if now else None
     comparisons = {"scored": scored_now, **{name: found.get("against_live") for name, found in apart_figures.items()}}
     return Proposal(
         content,
@@ -73,12 +74,13 @@ def propose(
             "queries": len(train.judgements),
             "scored_queries": len(choice.exam.units),
             "moved": len(content.keys),
+            "carried": 0 if placement is None else len(content.keys) - placement.judged_moving(),
             "judged_missing": train.missing,
             **_left_aside(ground),
             "against_live": scored_now,
             **apart_figures,
             "warnings": [
-                *_doubts(course, choice, options),
+                *_doubts(choice, options),
                 *_overlaps(judgements, held_out),
                 *live_version.warnings({name: found for name, found in comparisons.items() if found}),
             ],
@@ -90,9 +92,13 @@ def _gain(choice: Choice, options: Options, *, moves: bool) -> dict[str, Any]:
     found = figures(choice.verdict)
     if not moves:
         found |= {"proven": False, "reason": NO_STEP}
+    carry = choice.carry
     return {
         "method": options.method,
         "step": choice.step,
+        **choice.carrying,
+        "reach": None if carry is None else carry.reach,
+        "ridge": None if carry is None else carry.ridge,
         "metric": options.metric,
         "cold_share": choice.share.value,
         "cold_share_reason": choice.share.reason,
@@ -111,21 +117,27 @@ def _left_aside(ground: Ground) -> dict[str, Any]:
     }
 
 
-def _held_out(course: Course, judged: Judged, place: int, now: Live | None) -> dict[str, Any]:
+def _held_out(
+    course: Course, judged: Judged, choice: Choice, placement: Placement | None, now: Live | None
+) -> dict[str, Any]:
     """Score queries that did not train: at the base, where the plan puts the rows, and as they are now."""
-    queries = np.arange(len(judged.judgements))
-    warm = course.table(sit_exam(course, judged, queries, pull=0)).warm
+    before, after = _plain_scores(course, judged, choice) if placement is None else placement.scores(judged.judgements)
     figures: dict[str, Any] = {
-        "queries": len(queries),
-        "before": float(warm[0].mean()),
-        "after": float(warm[place].mean()),
+        "queries": len(judged.judgements),
+        "before": float(before.mean()),
+        "after": float(after.mean()),
         "missing": judged.missing,
     }
-    return {**figures, "against_live": now.compared(judged.judgements, warm[place])} if now else figures
+    return {**figures, "against_live": now.compared(judged.judgements, after)} if now else figures
 
 
-def _doubts(course: Course, choice: Choice, options: Options) -> list[str]:
-    found = (unlike(course, choice.exam, options.seed), _cold_fall(choice, options))
+def _plain_scores(course: Course, judged: Judged, choice: Choice) -> tuple[Floats, Floats]:
+    warm = course.table(sit_exam(course, judged, np.arange(len(judged.judgements)), pull=0)).warm
+    return warm[0], warm[choice.place]
+
+
+def _doubts(choice: Choice, options: Options) -> list[str]:
+    found = (unlike(choice.course, choice.exam, options.seed), _cold_fall(choice, options))
     return [warning for warning in found if warning]
 
 

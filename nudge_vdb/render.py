@@ -80,6 +80,14 @@ def _add_change(table: Table, name: str, report: Report, kind: str) -> None:
     table.add_row(name, _scored(report), _score(before), _score(after), f"{gain:+.4f}  [{low:+.4f}, {high:+.4f}]")
 
 
+def _carrying(report: Report) -> Iterator[str]:
+    """Say whether unjudged rows are carried, unless nobody asked."""
+    if report["carried"]:
+        yield f"{report['carried']:,} of them are carried along with the judged ones ({report['carry_reason']})"
+    elif report["carry_reason"] != "asked for":
+        yield f"rows that nobody judged are not carried: {report['carry_reason']}"
+
+
 def _would_pass(report: Report) -> Iterator[str]:
     for each in report["alternatives"]:
         yield (
@@ -90,6 +98,7 @@ def _would_pass(report: Report) -> Iterator[str]:
 
 def _plan_notes(report: Report) -> Iterator[str]:
     yield f"{report['moved']:,} of {report['rows']:,} rows move"
+    yield from _carrying(report)
     yield f"cold share {report['cold_share']:g} ({report['cold_share_reason']})"
     if report["judged_missing"]:
         yield f"judged but not in the collection, or without the vector: {_rows(report['judged_missing'])}"

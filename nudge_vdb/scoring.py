@@ -86,7 +86,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class _Traces:
+class Traces:
     """What gives the score of c pairs of a query and a row at any step, each (c,)."""
 
     query: Ints
@@ -99,31 +99,31 @@ class _Traces:
     """The row's own length."""
     order: Floats
 
-    def select(self, chosen: slice | NDArray[Any]) -> _Traces:
+    def select(self, chosen: slice | NDArray[Any]) -> Traces:
         """Return the pairs *chosen*."""
-        return _Traces(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return Traces(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def of(self, query: int) -> _Traces:
+    def of(self, query: int) -> Traces:
         """Return the pairs of *query*, these being ordered by query."""
         return self.select(slice(*np.searchsorted(self.query, [query, query + 1])))
 
 
 def score_table(field: Field, exam: Exam, rule: Rule, steps: Floats) -> Table:
     """Return what every query of *exam* scores by *rule* at every one of *steps*, the first of which is 0."""
-    answers, others = _trace(field, exam, rule.k, steps)
+    answers, others = trace(field, exam, rule.k, steps)
     warm = np.empty((len(steps), len(exam.units)))
     cold = np.empty_like(warm)
     for query in range(len(exam.units)):
         grades = exam.grades[slice(*np.searchsorted(exam.query, [query, query + 1]))]
-        own = _scores(field, answers.of(query), steps, exam.lengths[query])
-        moving = _scores(field, others.of(query), steps, exam.lengths[query])
-        crowd = _best_of_all(moving, field.rivals[query], rule.k)
+        own = scores_along(field, answers.of(query), steps, exam.lengths[query])
+        moving = scores_along(field, others.of(query), steps, exam.lengths[query])
+        crowd = best_of_all(moving, field.rivals[query], rule.k)
         warm[:, query] = rule.score(_ranks(own, crowd), grades)
         cold[:, query] = rule.score(_ranks(np.broadcast_to(own[:, :1], own.shape), crowd), grades)
     return Table(warm, cold)
 
 
-def _scores(field: Field, traces: _Traces, steps: Floats, query_length: float) -> Floats:
+def scores_along(field: Field, traces: Traces, steps: Floats, query_length: float) -> Floats:
     """Return the engine's scores of one query's pairs (c, steps)."""
     alpha, beta = coefficients(field.method, traces.floor, steps)
     cosines = alpha * traces.along[:, None] + beta * traces.across[:, None]
@@ -137,7 +137,7 @@ def in_order(scores: Vectors, order: Floats) -> Floats:
     return np.asarray(wide + np.where(np.isfinite(wide), np.abs(wide), 0.0) * order * TIE)
 
 
-def _best_of_all(moving: Floats, rivals: Floats, k: int) -> Floats:
+def best_of_all(moving: Floats, rivals: Floats, k: int) -> Floats:
     """Return the *k* best scores of the rows that do not answer the query, at every step: (≤ k, steps)."""
     still = np.broadcast_to(rivals[:, None], (len(rivals), moving.shape[1]))
     crowd = np.concatenate([moving, still])
@@ -151,7 +151,7 @@ def _ranks(own: Floats, crowd: Floats) -> NDArray[np.int64]:
     return np.asarray(1 + above + np.argsort(order, axis=0))
 
 
-def _trace(field: Field, exam: Exam, k: int, steps: Floats) -> tuple[_Traces, _Traces]:
+def trace(field: Field, exam: Exam, k: int, steps: Floats) -> tuple[Traces, Traces]:
     """Return the traces of all pairs of *exam*, and of every other pair that can reach the first *k* places."""
     pool = _Pool(field, exam, steps, _certain(field.rivals, k))
     answers = []
@@ -174,7 +174,7 @@ def _parts(rows: int, queries: int) -> Iterator[slice]:
         yield slice(first, min(first + size, rows))
 
 
-def _left_out(field: Field, exam: Exam, pairs: Ints, start: int, rays: Rays, lengths: Floats, pulls: Floats) -> _Traces:
+def _left_out(field: Field, exam: Exam, pairs: Ints, start: int, rays: Rays, lengths: Floats, pulls: Floats) -> Traces:
     """Trace *pairs* of *exam*, each row on the path it would take without the query of the pair.
 
     The pull without a query is exact: G − w·q. *rays*, *lengths* and *pulls* are those of the rows from *start*.
@@ -188,14 +188,14 @@ def _left_out(field: Field, exam: Exam, pairs: Ints, start: int, rays: Rays, len
         along = np.einsum("ij,ij->i", queries, without.units)
         across = np.einsum("ij,ij->i", queries, without.directions)
         order = field.order[exam.row[some]]
-        found.append(_Traces(exam.query[some], along, across, without.floor, lengths[rows], order))
+        found.append(Traces(exam.query[some], along, across, without.floor, lengths[rows], order))
     return _joined(found)
 
 
-def _joined(parts: list[_Traces]) -> _Traces:
-    nothing = _Traces(np.empty(0, np.int64), *(np.empty(0) for _ in range(5)))
-    columns = ([getattr(part, field.name) for part in [nothing, *parts]] for field in fields(_Traces))
-    return _Traces(*(np.concatenate(column) for column in columns))
+def _joined(parts: list[Traces]) -> Traces:
+    nothing = Traces(np.empty(0, np.int64), *(np.empty(0) for _ in range(5)))
+    columns = ([getattr(part, field.name) for part in [nothing, *parts]] for field in fields(Traces))
+    return Traces(*(np.concatenate(column) for column in columns))
 
 
 def _certain(rivals: Floats, k: int) -> Best:
@@ -214,7 +214,7 @@ class _Pool:
     exam: Exam
     steps: Floats
     certain: Best
-    found: list[tuple[_Traces, Vectors]] = dataclass_field(default_factory=list)
+    found: list[tuple[Traces, Vectors]] = dataclass_field(default_factory=list)
     room: int = 1 << 21
     """How many pairs may be held before they are looked through again."""
 
@@ -229,7 +229,7 @@ class _Pool:
         low[own] = high[own] = -np.inf
         self.certain.admit(low, np.zeros(low.shape[1], np.int64))
         query, row = np.nonzero(self._reaches(high, np.arange(len(high))[:, None]))
-        traces = _Traces(query, along[query, row], across[query, row], rays.floor[row], lengths[row], order[row])
+        traces = Traces(query, along[query, row], across[query, row], rays.floor[row], lengths[row], order[row])
         self.found.append((traces, high[query, row]))
         self._thin_out()
 
@@ -241,7 +241,7 @@ class _Pool:
         self.found = [(traces.select(reaches), high[reaches]) for traces, high, reaches in kept]
         self.room = max(self.room, 2 * sum(len(high) for _, high in self.found))
 
-    def contenders(self) -> _Traces:
+    def contenders(self) -> Traces:
         """Return the pairs that may still reach the first places, ordered by query."""
         kept = [traces.select(self._reaches(high, traces.query)) for traces, high in self.found]
         everyone = _joined(kept)

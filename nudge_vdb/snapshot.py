@@ -30,6 +30,8 @@ from nudge_vdb.keys import KeyTable
 FORMAT = 2
 KNOWN_FORMATS = (1, 2)
 ARRAYS = ("key_offsets", "key_bytes", "base", "tuned", "seen")
+MAP = "map.npy"
+"""There only if unjudged rows were carried."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Content:
     """(m, width), float32"""
     seen: NDArray[np.uint64]
     """Digests of the queries it was trained on, ascending."""
+    map: NDArray[np.float64] | None = None
+    """(width + 1, width): what carried the unjudged rows, None where they were not carried."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Version:
         self.check()
         arrays = {name: read_array(self.folder / f"{name}.npy") for name in ARRAYS}
         keys = KeyTable(arrays["key_offsets"], arrays["key_bytes"])
-        return Content(keys, arrays["base"], arrays["tuned"], arrays["seen"])
+        carried = read_array(self.folder / MAP) if MAP in self.manifest["files"] else None
+        return Content(keys, arrays["base"], arrays["tuned"], arrays["seen"], carried)
 
     def check(self) -> None:
         """Compare every file with the digest in the manifest.
@@ -93,9 +98,11 @@ def _write_files(folder: Path, number: int, content: Content, facts: Mapping[str
         content.tuned,
         content.seen,
     )
-    for name, array in zip(ARRAYS, arrays, strict=True):
-        write_array(folder / f"{name}.npy", array)
-    files = {f"{name}.npy": file_digest(folder / f"{name}.npy") for name in ARRAYS}
+    named = {f"{name}.npy": array for name, array in zip(ARRAYS, arrays, strict=True)}
+    named |= {} if content.map is None else {MAP: content.map}
+    for name, array in named.items():
+        write_array(folder / name, array)
+    files = {name: file_digest(folder / name) for name in named}
     manifest = sealed({"format": FORMAT, "version": number, "files": files, **facts})
     sync_folder(folder)
     write_json(folder / "manifest.json", manifest)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import nudge_vdb
+from nudge_vdb.contract import Metric
+from nudge_vdb.errors import BadOption
 from nudge_vdb.judgements import Judgements
 
 
@@ -89,3 +91,128 @@ def parted(judgements, number):
         Judgements.from_arrays(judgements.vectors[which], [[judgements.rows[place]] for place in np.flatnonzero(which)])
         for which in (before, ~before)
     )
+
+
+def carried(world, folder, **choices):
+    plan = nudge_vdb.plan(world.collection, world.train, state=folder, carry="on", test=world.test, **choices)
+    return plan, nudge_vdb.apply(plan)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_carrying_moves_every_row_keeps_its_length_and_can_be_undone(worlds, metric, tmp_path):
+    world = worlds(metric, apart=1.0)
+    before = world.fixture.read()
+    plan, applied = carried(world, tmp_path)
+    assert plan.proven
+    assert (plan.report["moved"], plan.report["carried"], applied.written) == (200, 120, 200)
+    after = world.fixture.read()
+    for text, row in before.items():
+        assert np.linalg.norm(after[text].vector) == pytest.approx(np.linalg.norm(row.vector), rel=1e-5)
+        assert (after[text].payload, after[text].others) == (row.payload, row.others)
+        assert (after[text].vector != row.vector).any()
+    assert nudge_vdb.verify(world.collection, state=tmp_path).tuned == 200
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    tolerance = world.collection.traits.tolerance
+    for text, row in world.fixture.read().items():
+        np.testing.assert_allclose(row.vector, before[text].vector, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_what_a_carrying_plan_foretells_is_what_evaluate_measures_afterwards(worlds, metric, tmp_path):
+    world = worlds(metric, apart=1.0)
+    before = nudge_vdb.evaluate(world.collection, world.test).scores["ndcg@10"]
+    plan, _ = carried(world, tmp_path)
+    assert plan.report["test"]["before"] == pytest.approx(before, abs=1e-9)
+    after = nudge_vdb.evaluate(world.collection, world.test).scores["ndcg@10"]
+    assert plan.report["test"]["after"] == pytest.approx(after, abs=1e-9)
+
+
+def test_carrying_saves_cold_rows_what_the_others_would_cost_them(worlds, tmp_path):
+    world = crowded(worlds)
+    plain, carrying = (planned(world, tmp_path / way, cold_share=0.3, carry=way) for way in ("off", "on"))
+    assert carrying["cold_gain"] > plain["cold_gain"] + 0.05
+    assert carrying["gain"] > plain["gain"]
+
+
+def test_the_score_of_carried_cold_rows_is_what_becomes_of_rows_whose_judgements_are_held_back(worlds, tmp_path):
+    foretold, real = [], []
+    for seed in range(10):
+        world = worlds(seed=seed, apart=1.0)
+        known, held = parted(world.train, 60)
+        plan = nudge_vdb.plan(world.collection, known, state=tmp_path / str(seed), carry="on")
+        before = nudge_vdb.evaluate(world.collection, held).scores["ndcg@10"]
+        nudge_vdb.apply(plan)
+        real.append(nudge_vdb.evaluate(world.collection, held).scores["ndcg@10"] - before)
+        foretold.append(plan.report["cold_gain"])
+    assert np.mean(foretold) == pytest.approx(np.mean(real), abs=0.03)
+
+
+def test_tuning_again_after_carrying_starts_from_the_base(worlds, tmp_path):
+    again, fresh = worlds(Metric.DOT, apart=1.0), worlds(Metric.DOT, apart=1.0)
+    carried(again, tmp_path / "again", step=0.2)
+    carried(again, tmp_path / "again", step=0.4)
+    carried(fresh, tmp_path / "fresh", step=0.4)
+    for text, row in again.fixture.read().items():
+        np.testing.assert_array_equal(row.vector, fresh.fixture.read()[text].vector)
+
+
+def test_tuning_without_carrying_brings_carried_rows_back(worlds, tmp_path):
+    world = crowded(worlds)
+    before = world.vectors()
+    carried(world, tmp_path)
+    nudge_vdb.apply(nudge_vdb.plan(world.collection, world.train, state=tmp_path))
+    for text in set(before) - set(world.train.rows):
+        np.testing.assert_allclose(world.vectors()[text], before[text], atol=1e-6)
+
+
+def test_auto_carries_where_that_is_proven_and_not_too_many_rows_are_written(worlds, tmp_path):
+    world = crowded(worlds)
+    assert planned(world, tmp_path / "any", carry="auto")["carried"] == 120
+    told = planned(world, tmp_path / "few", carry="auto", max_rows=199)
+    assert told["carried"] == 0
+    assert "--max-rows 199" in told["carry_reason"]
+
+
+def test_auto_leaves_cold_rows_alone_where_carrying_is_not_proven(world, tmp_path):
+    told = planned(world, tmp_path, carry="auto", cold_share=0)
+    assert (told["carried"], told["carry"]) == (0, "off")
+    assert "not proven" in told["carry_reason"]
+
+
+def test_a_plan_that_was_stopped_says_that_carrying_would_pass(worlds, tmp_path):
+    world = worlds(apart=2.0)
+    told = planned(world, tmp_path, cold_share=0.8)
+    assert not told["proven"]
+    assert "--carry on" in [each["option"] for each in told["alternatives"]]
+    assert planned(world, tmp_path / "carried", cold_share=0.8, carry="on")["proven"]
+
+
+def test_rows_that_cannot_be_carried_stay_as_they_are(worlds, tmp_path):
+    world = worlds(Metric.DOT, apart=1.0)
+    world.collection.rows["row 199"].vector[:] = 0
+    world.collection.rows["row 198"].vector[3] = np.nan
+    plan, applied = carried(world, tmp_path)
+    assert (plan.report["carried"], applied.written) == (118, 198)
+    assert not world.vectors()["row 199"].any()
+
+
+def test_few_judgements_prove_nothing_however_many_rows_they_would_carry(worlds, tmp_path):
+    world = crowded(worlds)
+    few, _ = parted(world.train, 4)
+    told = nudge_vdb.plan(world.collection, few, state=tmp_path, carry="on").report
+    assert not told["proven"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "word"),
+    [
+        ({"carry": "some"}, "off, on or auto"),
+        ({"carry": "on", "method": "nudge-m"}, "needs method nudge-n"),
+        ({"cold_share": 1.5}, "0 to 1"),
+        ({"max_cold_loss": -0.1}, "0 to 1"),
+        ({"max_rows": -1}, "0 and above"),
+    ],
+)
+def test_options_of_carrying_outside_their_range_are_refused(world, tmp_path, choice, word):
+    with pytest.raises(BadOption, match=word):
+        planned(world, tmp_path, **choice)

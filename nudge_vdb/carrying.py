@@ -1,0 +1,170 @@
+"""How every query would score if unjudged rows were carried, at every step, ridge and reach, without moving a row.
+
+Judged rows depend on the step, carried ones on ridge and reach. So the best of each are found by themselves, and a
+row that answers a query is held against both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nudge_vdb.carry import REACHES, RIDGES, Carry, Fit, Map, Neighbours
+from nudge_vdb.contract import Metric, Vectors
+from nudge_vdb.nudge import RAYS, Floats, Ints, Pulls, unit
+from nudge_vdb.rivals import Best, Part, engine_score
+from nudge_vdb.scoring import Exam, Field, Rule, Table, best_of_all, scores_along, trace
+
+ROWS_AT_ONCE = 4096
+CARRIES = tuple(Carry(ridge, float(reach)) for ridge in RIDGES for reach in REACHES)
+"""What is tried with every step."""
+CONTENDERS = 3
+"""How many times as many rows as count are looked at closely: the best under the map that saw all judgements."""
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """The rows that nobody judged."""
+
+    parts: Iterable[Part]
+    """All of them, to be read once."""
+    at: Callable[[Ints], Vectors]
+    """The raw vectors at some places."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the judged rows teach: their base vectors, and the directions that they move in."""
+
+    field: Field
+
+    def parts(self) -> Iterator[tuple[Vectors, Vectors]]:
+        """Stream units and directions of all judged rows."""
+        for first in range(0, self.field.pulls.rows, ROWS_AT_ONCE):
+            part = slice(first, min(first + ROWS_AT_ONCE, self.field.pulls.rows))
+            units, _ = unit(self.field.base(part))
+            yield units, RAYS[self.field.method](units, self.field.pulls.of(part.start, part.stop), None).directions
+
+    def fits(self) -> list[Fit]:
+        """Return a fit for each of :data:`RIDGES`."""
+        return Fit.of(self.parts(), self._width, RIDGES)
+
+    def of(self, rows: Ints) -> tuple[Vectors, Vectors]:
+        """Return units and directions of *rows*, ascending."""
+        units, directions = np.empty((2, len(rows), self._width), np.float32)
+        first = 0
+        for some_units, some_directions in self.parts():
+            some = slice(*np.searchsorted(rows, [first, first + len(some_units)]))
+            units[some], directions[some] = some_units[rows[some] - first], some_directions[rows[some] - first]
+            first += len(some_units)
+        return units, directions
+
+    @property
+    def _width(self) -> int:
+        return int(self.field.pulls.queries.shape[1])
+
+
+def carried_table(field: Field, exam: Exam, rule: Rule, steps: Floats, unjudged: Unjudged) -> Table:
+    """Return what every query of *exam* scores at each of *steps* with each of :data:`CARRIES`, carries innermost.
+
+    *field* holds the judged rows and no rivals. Cold: the rows that answer a query are carried as if nobody had judged
+    them; that is so of warm ones, too, where nobody else asked for them. The map that carries rows past a query is
+    fitted without the rows that answer it and without every row that shares a query with one of those.
+    """
+    examples = Examples(field)
+    fitted = examples.fits()
+    contenders = _contenders(field.metric, unjudged.parts, exam, fitted, CONTENDERS * rule.k)
+    answers, others = trace(field, exam, rule.k, steps)
+    lone = np.bincount(field.pulls.row, minlength=field.pulls.rows)[exam.row] == 1
+    warm = np.empty((len(steps), len(CARRIES), len(exam.units)))
+    cold, nobody = np.empty_like(warm), np.empty(0)
+    for query, (pairs, maps) in enumerate(_maps_without(examples, exam, fitted)):
+        asked = (field.metric, exam.units[query].astype(np.float64), float(exam.lengths[query]))
+        judged = best_of_all(scores_along(field, others.of(query), steps, asked[2]), nobody, rule.k)
+        moved = scores_along(field, answers.select(pairs), steps, asked[2])[:, :, None]
+        own = np.concatenate([field.base(slice(row, row + 1)) for row in exam.row[pairs]])
+        turned = _carried_scores(maps, own, *asked)[:, None]
+        crowd = _best(_carried_scores(maps, unjudged.at(contenders[query]), *asked), rule.k)
+        placed = np.where(lone[pairs, None, None] & (exam.left_out[pairs, None, None] > 0), turned, moved)
+        grades = exam.grades[pairs]
+        warm[:, :, query] = rule.score(_ranks(placed, judged, crowd), grades)
+        cold[:, :, query] = rule.score(_ranks(np.broadcast_to(turned, placed.shape), judged, crowd), grades)
+    return Table(warm.reshape(-1, len(exam.units)), cold.reshape(-1, len(exam.units)))
+
+
+def _contenders(metric: Metric, parts: Iterable[Part], exam: Exam, fitted: list[Fit], most: int) -> list[Ints]:
+    """Return for each query the places of the unjudged rows that are among the best *most* under some carry."""
+    best = [Best.none(len(exam.units), most) for _ in CARRIES]
+    for places, vectors in parts:
+        for first in range(0, len(vectors), ROWS_AT_ONCE):
+            some = slice(first, first + ROWS_AT_ONCE)
+            _admit(best, metric, exam, fitted, (places[some], np.asarray(vectors[some])))
+    found = [np.unique(np.concatenate(rows)) for rows in zip(*(each.places for each in best), strict=True)]
+    return [places[places >= 0] for places in found]
+
+
+def _admit(best: list[Best], metric: Metric, exam: Exam, fitted: list[Fit], part: Part) -> None:
+    """Let the rows of *part* in where they are among the best under a carry."""
+    places, vectors = part
+    units, lengths = unit(vectors)
+    queries = exam.units.astype(np.float32)
+    along = queries @ units.T
+    for number, fit in enumerate(fitted):
+        directions = fit.map.directions(units).astype(np.float32)
+        across, scale = queries @ directions.T, _turned_lengths(units, directions).astype(np.float32)
+        for offset, reach in enumerate(REACHES.astype(np.float32)):
+            cosines = (along + reach * across) / scale[:, offset]
+            scores = engine_score(metric, cosines, lengths, exam.lengths[:, None])
+            best[number * len(REACHES) + offset].admit(scores.astype(np.float32), places)
+
+
+def _turned_lengths(units: Vectors, directions: Vectors | Floats) -> Floats:
+    """Return ‖v + x·δ‖ of rows v with directions δ, both (n, d), at every reach x: (n, reaches)."""
+    leaning = np.einsum("ij,ij->i", units, directions, dtype=np.float64)[:, None]
+    size = np.einsum("ij,ij->i", directions, directions, dtype=np.float64)[:, None]
+    return np.asarray(np.sqrt(1 + 2 * REACHES * leaning + REACHES**2 * size))
+
+
+def _carried_scores(maps: list[Map], vectors: Vectors, metric: Metric, query: Floats, query_length: float) -> Floats:
+    """Return the engine's scores of raw *vectors* (c, d) under every carry, (c, carries)."""
+    units, lengths = unit(vectors)
+    found = []
+    for each in maps:
+        directions = each.directions(units)
+        cosines = ((units @ query)[:, None] + REACHES * (directions @ query)[:, None]) / _turned_lengths(
+            units, directions
+        )
+        found.append(engine_score(metric, cosines, lengths[:, None], np.array(query_length)))
+    return np.concatenate(found, axis=1).astype(np.float32).astype(np.float64)
+
+
+def _best(scores: Floats, k: int) -> Floats:
+    """Return the *k* best of *scores* (c, carries) under each carry, (≤ k, carries)."""
+    return scores if len(scores) <= k else np.partition(scores, len(scores) - k, axis=0)[-k:]
+
+
+def _ranks(own: Floats, judged: Floats, crowd: Floats) -> Ints:
+    """Return the ranks (R, steps, carries) of *own* among *judged* (c, steps), *crowd* (k, carries) and each other."""
+    above = (judged[None, :, :, None] >= own[:, None]).sum(axis=1)
+    above += (crowd[None, :, None, :] >= own[:, None]).sum(axis=1)
+    order = np.argsort(-own, axis=0, kind="stable")
+    return np.asarray(1 + above + np.argsort(order, axis=0))
+
+
+def _maps_without(examples: Examples, exam: Exam, fitted: list[Fit]) -> Iterator[tuple[slice, list[Map]]]:
+    """Yield for each query its pairs, and the maps that never saw its answers nor their neighbours."""
+    around = _neighbourhoods(exam, examples.field.pulls)
+    needed = np.unique(np.concatenate([rows for _, rows in around]))
+    units, directions = examples.of(needed)
+    for pairs, rows in around:
+        some = np.searchsorted(needed, rows)
+        yield pairs, [fit.without(units[some], directions[some]) for fit in fitted]
+
+
+def _neighbourhoods(exam: Exam, pulls: Pulls) -> list[tuple[slice, Ints]]:
+    """Return for each query its pairs, and the rows that answer it with those that share a query with them."""
+    graph = Neighbours.of(pulls.query, pulls.row)
+    spans = [slice(*np.searchsorted(exam.query, [query, query + 1])) for query in range(len(exam.units))]
+    return [(pairs, graph.around(np.unique(exam.row[pairs]))) for pairs in spans]

@@ -1,0 +1,178 @@
+"""Where a plan puts the rows: the judged ones, and, carried along, the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nudge_vdb.carry import RIDGES, Carry, Map, turned
+from nudge_vdb.choice import Choice
+from nudge_vdb.contract import Mask, RowKey, Traits, Vectors, rounded
+from nudge_vdb.errors import BadOption
+from nudge_vdb.judgements import Judgements
+from nudge_vdb.keys import KeyTable
+from nudge_vdb.nudge import RAYS, Floats, Ints, Method, unit
+from nudge_vdb.pages import Pages
+from nudge_vdb.planning import LOCATED_AT_ONCE, Course
+from nudge_vdb.ranking import scores
+from nudge_vdb.rivals import Part
+from nudge_vdb.snapshot import Content
+
+SHORTEST = 1e-3
+"""The part of its length that a row must keep: engines keep the direction of nothing."""
+LONGEST = 1e19
+"""The square of a longer one is no float32."""
+COMPARED_AT_ONCE = 4096
+
+
+def moved_rows(course: Course, step: float, seen: NDArray[np.uint64]) -> Content:
+    """Return every row that *step* moves, with its base and its tuned vector; one that stays is left out."""
+    places, bases, tuned = [np.empty(0, np.int64)], [_no_rows(course)], [_no_rows(course)]
+    for first in range(0, len(course.wanted), LOCATED_AT_ONCE):
+        part = slice(first, min(first + LOCATED_AT_ONCE, len(course.wanted)))
+        moving, vectors = nudged(course, part, step)
+        places.append(course.wanted[part][moving])
+        bases.append(course.base(part)[moving])
+        tuned.append(vectors[moving])
+    keys = course.ground.pages.keys.at(np.concatenate(places))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return Content(
+        KeyTable.of(keys[place] for place in order), np.concatenate(bases)[order], np.concatenate(tuned)[order], seen
+    )
+
+
+def nudged(course: Course, part: slice, step: float) -> tuple[Mask, Vectors]:
+    """Return which of a slice of the wanted rows *step* moves, and where it puts each."""
+    units, lengths = unit(course.base(part))
+    rays = RAYS[Method(course.options.method)](units, course.pulls.of(part.start, part.stop), None)
+    return (rays.floor < 1) & (step > 0), _scaled(course, rays.at(step), lengths)
+
+
+def refuse_vanishing(content: Content, step: float, text_of: Callable[[RowKey], str]) -> None:
+    """Refuse a *step* after which a row would have lost its length, or have one that no engine can compare with.
+
+    Raises:
+        BadOption: such a row, and what to do.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        before, after = (_lengths(vectors) for vectors in (content.base, content.tuned))
+        lost = np.flatnonzero(~((after >= SHORTEST * before) & (after <= LONGEST)))
+    if len(lost):
+        worst = int(lost[0])
+        raise BadOption(
+            f"step {step:g} would leave row {text_of(content.keys[worst])!r} with a vector of length "
+            f"{after[worst]:.3g} (it is {before[worst]:.3g} long now), which cannot be searched for; "
+            "give a smaller --step, or --method nudge-n, which keeps lengths"
+        )
+
+
+def _lengths(vectors: Vectors) -> Floats:
+    """Return the lengths of *vectors* (n, d), which may be mapped and too many to be held: (n,)."""
+    parts = (vectors[first : first + COMPARED_AT_ONCE] for first in range(0, len(vectors), COMPARED_AT_ONCE))
+    return np.concatenate([np.empty(0), *(np.linalg.norm(part.astype(np.float64), axis=1) for part in parts)])
+
+
+def _scaled(course: Course, units: Vectors, lengths: Floats) -> Vectors:
+    """Return *units* at *lengths*, or as they are where the engine scales them anyway."""
+    scale = np.ones_like(lengths) if course.traits.rescales else lengths
+    return rounded((units.astype(np.float64) * scale[:, None]).astype(np.float32), course.traits.precision)
+
+
+def _no_rows(course: Course) -> Vectors:
+    return np.empty((0, course.traits.width), np.float32)
+
+
+def carried(vectors: Vectors, mapped: Map, reach: float, traits: Traits) -> tuple[Mask, Vectors]:
+    """Return which of raw *vectors* (c, d) are carried, and where to; one that is zero or not finite stays."""
+    with np.errstate(all="ignore"):
+        units, lengths = unit(vectors)
+        fit = np.isfinite(lengths) & (lengths > 0)
+    units[~fit] = 0
+    moved = turned(units, mapped.directions(units), reach)
+    scale = np.ones_like(lengths) if traits.rescales else lengths
+    placed = rounded((moved * scale[:, None]).astype(np.float32), traits.precision)
+    return fit, np.where(fit[:, None], placed, vectors)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A plan that carries: judged rows moved by a step, every other row by a map."""
+
+    course: Course
+    """Of the judged rows alone."""
+    step: float
+    carry: Carry
+    map: Map
+
+    def chunk(self, part: slice) -> tuple[Mask, Vectors]:
+        """Return which rows of a slice of the pages move, and where each stands."""
+        course = self.course
+        vectors = np.array(course.ground.pages.vectors[part])
+        moving, placed = carried(vectors, self.map, self.carry.reach, course.traits)
+        wanted = slice(*(int(each) for each in np.searchsorted(course.wanted, [part.start, part.stop])))
+        judged = course.wanted[wanted] - part.start
+        moving[judged], tuned = nudged(course, wanted, self.step)
+        placed[judged] = np.where(moving[judged, None], tuned, vectors[judged])
+        return moving, placed
+
+    def parts(self) -> Iterator[Part]:
+        """Stream all rows where the plan puts them."""
+        for part in self.course.ground.pages.chunks():
+            yield np.arange(part.start, part.stop), self.chunk(part)[1]
+
+    def content(self, seen: NDArray[np.uint64]) -> Content:
+        """Return every row that moves, in arrays mapped from files beside the pages."""
+        pages = self.course.ground.pages
+        moving = np.concatenate([self._moving(part) for part in pages.chunks()])
+        at, keys = in_key_order(pages, np.flatnonzero(moving))
+        base, tuned = (pages.scratch(name, len(keys)) for name in ("base", "tuned"))
+        for part in pages.chunks():
+            chosen = np.flatnonzero(moving[part])
+            rows = at[slice(*np.searchsorted(np.flatnonzero(moving), [part.start, part.stop]))]
+            base[rows] = pages.vectors[part][chosen]
+            tuned[rows] = self.chunk(part)[1][chosen]
+        return Content(keys, base, tuned, seen, self.map.matrix)
+
+    def _moving(self, part: slice) -> Mask:
+        course = self.course
+        vectors = course.ground.pages.vectors[part]
+        moving: Mask = np.isfinite(vectors).all(axis=1) & np.any(vectors, axis=1)
+        wanted = slice(*(int(each) for each in np.searchsorted(course.wanted, [part.start, part.stop])))
+        moving[course.wanted[wanted] - part.start] = nudged(course, wanted, self.step)[0]
+        return np.asarray(moving)
+
+    def judged_moving(self) -> int:
+        """Return how many judged rows move."""
+        return int(nudged(self.course, slice(0, len(self.course.wanted)), self.step)[0].sum())
+
+    def scores(self, judgements: Judgements) -> tuple[Floats, Floats]:
+        """Return what each query scores at the base and where the plan puts the rows, both (nq,)."""
+        ground, metric, rule = self.course.ground, self.course.traits.metric, [self.course.options.measure]
+        ways = (lambda: ground.parts_without(np.empty(0, np.int64)), self.parts)
+        before, after = (scores(judgements, way, ground.texts, metric, rule)[0] for way in ways)
+        return before, after
+
+
+def placed(choice: Choice) -> Placement | None:
+    """Return where *choice* puts the rows, None where it leaves the unjudged ones at their base."""
+    if choice.carry is None:
+        return None
+    fitted = choice.course.examples().fits()
+    return Placement(choice.course, choice.step, choice.carry, fitted[RIDGES.index(choice.carry.ridge)].map)
+
+
+def moved(choice: Choice, placement: Placement | None, seen: NDArray[np.uint64]) -> Content:
+    """Return every row that moves, with its base and its tuned vector."""
+    return moved_rows(choice.course, choice.step, seen) if placement is None else placement.content(seen)
+
+
+def in_key_order(pages: Pages, places: Ints) -> tuple[Ints, KeyTable]:
+    """Return where each of the rows at *places* stands when they are ordered by key, and the keys in that order."""
+    keys = pages.keys.at(places)
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    at = np.empty(len(keys), np.int64)
+    at[order] = np.arange(len(keys))
+    return at, KeyTable.of(keys[place] for place in order)
