@@ -6,6 +6,7 @@ from nudge_vdb.diff import Difference, diff
 from nudge_vdb.doctor import diagnose
 from nudge_vdb.evaluate import Evaluation, evaluate
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.newcomers import carry
 from nudge_vdb.options import Options
 from nudge_vdb.prune import Pruned, prune
 from nudge_vdb.run import Applied, Plan, apply, plan, prepared, resume, rollback
@@ -21,6 +22,7 @@ __all__ = [
     "Pruned",
     "adopt",
     "apply",
+    "carry",
     "connect",
     "diagnose",
     "diff",

@@ -211,6 +211,15 @@ def rollback(
 
 
 @app.command()
+def carry(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
+    """Carry the rows that are new, or embedded again, since the live version was made; for a nightly job."""
+    with opened(address) as collection:
+        applied = nudge_vdb.carry(collection, state=state, phases=ShownPhases())
+    show(applied.report, as_json, render.move)
+    raise typer.Exit(_exit_status(applied))
+
+
+@app.command()
 def resume(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
     """Finish what was interrupted, forth or back."""
     with opened(address) as collection:

@@ -127,14 +127,7 @@ class Placement:
         """Return every row that moves, in arrays mapped from files beside the pages."""
         pages = self.course.ground.pages
         moving = np.concatenate([self._moving(part) for part in pages.chunks()])
-        at, keys = in_key_order(pages, np.flatnonzero(moving))
-        base, tuned = (pages.scratch(name, len(keys)) for name in ("base", "tuned"))
-        for part in pages.chunks():
-            chosen = np.flatnonzero(moving[part])
-            rows = at[slice(*np.searchsorted(np.flatnonzero(moving), [part.start, part.stop]))]
-            base[rows] = pages.vectors[part][chosen]
-            tuned[rows] = self.chunk(part)[1][chosen]
-        return Content(keys, base, tuned, seen, self.map.matrix)
+        return gathered(pages, moving, lambda part: self.chunk(part)[1], seen, self.map)
 
     def _moving(self, part: slice) -> Mask:
         course = self.course
@@ -167,6 +160,23 @@ def placed(choice: Choice) -> Placement | None:
 def moved(choice: Choice, placement: Placement | None, seen: NDArray[np.uint64]) -> Content:
     """Return every row that moves, with its base and its tuned vector."""
     return moved_rows(choice.course, choice.step, seen) if placement is None else placement.content(seen)
+
+
+def gathered(
+    pages: Pages, moving: Mask, tuned_of: Callable[[slice], Vectors], seen: NDArray[np.uint64], mapped: Map
+) -> Content:
+    """Return the rows of *pages* that are *moving* (n,), in arrays mapped from files beside them.
+
+    *tuned_of* gives the tuned vectors of all rows of a slice. Nothing is held but a slice, the keys, and their order.
+    """
+    places = np.flatnonzero(moving)
+    at, keys = in_key_order(pages, places)
+    base, tuned = (pages.scratch(name, len(keys)) for name in ("base", "tuned"))
+    for part in pages.chunks():
+        some = slice(*np.searchsorted(places, [part.start, part.stop]))
+        base[at[some]] = pages.vectors[places[some]]
+        tuned[at[some]] = tuned_of(part)[places[some] - part.start]
+    return Content(keys, base, tuned, seen, mapped.matrix)
 
 
 def in_key_order(pages: Pages, places: Ints) -> tuple[Ints, KeyTable]:

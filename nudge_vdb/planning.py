@@ -23,6 +23,7 @@ from nudge_vdb.scoring import Exam, Field, Table, in_order, score_table
 from nudge_vdb.selection import FEWEST_QUERIES
 
 LOCATED_AT_ONCE = 1000
+SETTLED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,15 @@ def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Seque
     ours = lineage.keys()
     place = places_of(pages, {*ours, *judged})
     moved = np.array(sorted(place[key] for key in ours if key in place), np.int64)
-    keys, live = pages.keys.at(moved), np.array(pages.vectors[moved])
-    base, known = lineage.bases(keys, live)
-    pages.vectors[moved[known]] = base[known]
-    strange = ~known & lineage.holds(version, keys)
-    strangers = [collection.text_of(key) for key, theirs in zip(keys, strange, strict=True) if theirs]
+    live, strangers = pages.scratch("live", len(moved)), []
+    for first in range(0, len(moved), SETTLED_AT_ONCE):
+        some = slice(first, min(first + SETTLED_AT_ONCE, len(moved)))
+        keys, held = pages.keys.at(moved[some]), pages.vectors[moved[some]]
+        base, known = lineage.bases(keys, held)
+        live[some] = held
+        pages.vectors[moved[some][known]] = base[known]
+        strange = ~known & lineage.holds(version, keys)
+        strangers += [collection.text_of(key) for key, theirs in zip(keys, strange, strict=True) if theirs]
     return Ground(pages, place, moved, live, strangers, collection.text_of)
 
 

@@ -120,6 +120,8 @@ def move(report: Report, console: Console) -> None:
         console,
         f"{report['written']:,} rows written, {report['already']:,} there already, {right:,} read back and right.",
     )
+    if report.get("newly_carried"):
+        _say(console, f"• {report['newly_carried']:,} rows are new or embedded again, and were carried")
     for outcome, texts in report["skipped"].items():
         _say(console, f"• skipped, {outcome}: {_rows(texts)}")
     if report["rebased"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +14,11 @@ Report = dict[str, Any]
 
 INTERNAL = ("files", "format", "digest")
 IDENTITY = ("version", "created", "parent", "collection", "engine", "judgements")
+
+
+def now() -> str:
+    """Return the time as a manifest holds it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def identity_of(manifest: Mapping[str, Any]) -> Report:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack
@@ -17,7 +16,7 @@ from nudge_vdb.pages import forget, page_out
 from nudge_vdb.phases import Phases
 from nudge_vdb.planning import locate, refuse_other_widths, settle, spelled
 from nudge_vdb.proposal import Proposal, propose
-from nudge_vdb.report import Report, identity_of, move_report, plan_report
+from nudge_vdb.report import Report, identity_of, move_report, now, plan_report
 from nudge_vdb.retry import Patient
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state, open_state
@@ -26,6 +25,7 @@ from nudge_vdb.verify import verify_live
 from nudge_vdb.writeback import move_to
 
 WAITING = ("prepared", "unproven")
+COMPARED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def plan(
         with phases("snapshot"):
             version = _kept(home, proposal, judgements, collection)
         forget(home.pages)
-    return _as_plan(collection, home, version, phases, proposal.facts)
+    return as_plan(collection, home, version, phases, proposal.facts)
 
 
 def prepared(
@@ -116,12 +116,12 @@ def prepared(
     if number is None:
         number = home.journal.unfinished or None
     if number is not None:
-        return _as_plan(collection, home, home.version(number), phases)
+        return as_plan(collection, home, home.version(number), phases)
     versions = {status: [each for each in home.versions() if home.status_of(each) == status] for status in WAITING}
     waiting = versions["prepared"] or versions["unproven"]
     if not waiting:
         raise BadOption(f"{home.traits.identity} has no prepared version; make one with 'nudge-vdb plan'")
-    return _as_plan(collection, home, waiting[-1], phases)
+    return as_plan(collection, home, waiting[-1], phases)
 
 
 def apply(plan: Plan, *, force: bool = False) -> Applied:
@@ -211,7 +211,7 @@ def _kept(home: State, proposal: Proposal, judgements: Judgements, collection: C
     return home.add_version(
         proposal.content,
         {
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "created": now(),
             "parent": live,
             "collection": traits.identity,
             "engine": traits.engine,
@@ -229,15 +229,14 @@ def _waits(version: Version, home: State, proposal: Proposal) -> bool:
 
 
 def _same(left: Content, right: Content, home: State) -> bool:
-    tolerance = home.traits.tolerance
-    return (
-        list(left.keys) == list(right.keys)
-        and bool(agree(left.base, right.base, tolerance).all())
-        and bool(agree(left.tuned, right.tuned, tolerance).all())
-    )
+    if len(left.keys) != len(right.keys) or list(left.keys) != list(right.keys):
+        return False
+    pairs = ((left.base, right.base), (left.tuned, right.tuned))
+    parts = [slice(first, first + COMPARED_AT_ONCE) for first in range(0, len(left.keys), COMPARED_AT_ONCE)]
+    return all(agree(one[part], other[part], home.traits.tolerance).all() for one, other in pairs for part in parts)
 
 
-def _as_plan(
+def as_plan(
     collection: Collection, home: State, version: Version, phases: Phases, figures: Mapping[str, Any] | None = None
 ) -> Plan:
     """Return *version* as a plan; *figures*, where given, are newer than those it was kept with."""

@@ -24,6 +24,7 @@ LAYERS = [
     ["report"],
     ["standing"],
     ["run", "evaluate", "render", "prune", "diff", "adopt", "doctor"],
+    ["newcomers"],
     [""],
     ["demo"],
     ["cli"],
