@@ -11,17 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nudge_vdb.carry import REACHES, RIDGES, Carry, Fit, Map, Neighbours
 from nudge_vdb.contract import Metric, Vectors
 from nudge_vdb.nudge import RAYS, Floats, Ints, Pulls, unit
+from nudge_vdb.ridge import REACHES, RIDGES, Carry, Fit, Map, Neighbours
 from nudge_vdb.rivals import Best, Part, engine_score
 from nudge_vdb.scoring import Exam, Field, Rule, Table, best_of_all, scores_along, trace
 
 ROWS_AT_ONCE = 4096
 CARRIES = tuple(Carry(ridge, float(reach)) for ridge in RIDGES for reach in REACHES)
 """What is tried with every step."""
-CONTENDERS = 3
-"""How many times as many rows as count are looked at closely: the best under the map that saw all judgements."""
+CONTENDERS = 2
+"""How many times as many rows as count are looked at closely: the best under the maps that saw all judgements."""
+LANDMARKS = np.array([0.1, 0.5, 1.5])
+"""The reaches that they are the best at; between two of them hardly any other row gets among the first."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def carried_table(field: Field, exam: Exam, rule: Rule, steps: Floats, unjudged:
 
 def _contenders(metric: Metric, parts: Iterable[Part], exam: Exam, fitted: list[Fit], most: int) -> list[Ints]:
     """Return for each query the places of the unjudged rows that are among the best *most* under some carry."""
-    best = [Best.none(len(exam.units), most) for _ in CARRIES]
+    best = [Best.none(len(exam.units), most) for _ in range(len(fitted) * len(LANDMARKS))]
     for places, vectors in parts:
         for first in range(0, len(vectors), ROWS_AT_ONCE):
             some = slice(first, first + ROWS_AT_ONCE)
@@ -113,18 +115,19 @@ def _admit(best: list[Best], metric: Metric, exam: Exam, fitted: list[Fit], part
     along = queries @ units.T
     for number, fit in enumerate(fitted):
         directions = fit.map.directions(units).astype(np.float32)
-        across, scale = queries @ directions.T, _turned_lengths(units, directions).astype(np.float32)
-        for offset, reach in enumerate(REACHES.astype(np.float32)):
+        across = queries @ directions.T
+        scale = _turned_lengths(units, directions, LANDMARKS).astype(np.float32)
+        for offset, reach in enumerate(LANDMARKS.astype(np.float32)):
             cosines = (along + reach * across) / scale[:, offset]
             scores = engine_score(metric, cosines, lengths, exam.lengths[:, None])
-            best[number * len(REACHES) + offset].admit(scores.astype(np.float32), places)
+            best[number * len(LANDMARKS) + offset].admit(scores.astype(np.float32), places)
 
 
-def _turned_lengths(units: Vectors, directions: Vectors | Floats) -> Floats:
-    """Return ‖v + x·δ‖ of rows v with directions δ, both (n, d), at every reach x: (n, reaches)."""
+def _turned_lengths(units: Vectors, directions: Vectors | Floats, reaches: Floats) -> Floats:
+    """Return ‖v + x·δ‖ of rows v with directions δ, both (n, d), at all *reaches* x: (n, reaches)."""
     leaning = np.einsum("ij,ij->i", units, directions, dtype=np.float64)[:, None]
     size = np.einsum("ij,ij->i", directions, directions, dtype=np.float64)[:, None]
-    return np.asarray(np.sqrt(1 + 2 * REACHES * leaning + REACHES**2 * size))
+    return np.asarray(np.sqrt(1 + 2 * reaches * leaning + reaches**2 * size))
 
 
 def _carried_scores(maps: list[Map], vectors: Vectors, metric: Metric, query: Floats, query_length: float) -> Floats:
@@ -133,9 +136,8 @@ def _carried_scores(maps: list[Map], vectors: Vectors, metric: Metric, query: Fl
     found = []
     for each in maps:
         directions = each.directions(units)
-        cosines = ((units @ query)[:, None] + REACHES * (directions @ query)[:, None]) / _turned_lengths(
-            units, directions
-        )
+        cosines = (units @ query)[:, None] + REACHES * (directions @ query)[:, None]
+        cosines /= _turned_lengths(units, directions, REACHES)
         found.append(engine_score(metric, cosines, lengths[:, None], np.array(query_length)))
     return np.concatenate(found, axis=1).astype(np.float32).astype(np.float64)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.carry import CARRY_STEPS, Carry
 from nudge_vdb.carrying import CARRIES
 from nudge_vdb.nudge import Floats, Ints, Method
 from nudge_vdb.options import Options
 from nudge_vdb.planning import Course, Judged, sample, set_course, sit_exam, some_queries
+from nudge_vdb.ridge import CARRY_STEPS, Carry
 from nudge_vdb.scoring import Exam, Table
 from nudge_vdb.selection import Change, Proof, candidates_for, change, choose, mixed, prove, scored_at
 
@@ -25,7 +25,7 @@ OTHER_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 CARRIED_SCORES = 1 << 31
 """How many scores of queries and unjudged rows are computed to choose how to carry them."""
-FEWEST_CARRIED, MOST_CARRIED = 200, 1000
+FEWEST_CARRIED, MOST_CARRIED = 200, 500
 
 
 @dataclass(frozen=True, slots=True)

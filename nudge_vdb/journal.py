@@ -96,6 +96,18 @@ class Journal:
                 doubted, sent = [*doubted, *_span(sent)], entry.get("next")
         return [*doubted, *_span(sent)]
 
+    def large_move(self, fewest: int) -> tuple[float, int, int] | None:
+        """Return seconds, rows and written rows of the last whole move that wrote *fewest* or more, None before any."""
+        found, started, rows, written = None, 0.0, 0, 0
+        for entry in self._events:
+            if entry["event"] == "begin":
+                started, rows, written = float(entry["time"]), 0, 0
+            elif entry["event"] == "batch":
+                rows, written = rows + int(entry.get("rows", 0)), written + int(entry["written"])
+            elif entry["event"] == "end" and written >= fewest:
+                found = (float(entry["time"]) - started, rows, written)
+        return found
+
     def begun(self) -> set[int]:
         """Return the versions that some row may hold: every one that a move has ever headed for and that is kept."""
         return {int(entry["to"]) for entry in self._events if entry["event"] == "begin"} - {0} - self.pruned()

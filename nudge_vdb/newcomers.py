@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.carry import Map
 from nudge_vdb.contract import Collection, Mask, Vectors
 from nudge_vdb.errors import StateConflict
 from nudge_vdb.lineage import Lineage
@@ -17,6 +16,7 @@ from nudge_vdb.placing import carried, gathered
 from nudge_vdb.planning import Ground, settle
 from nudge_vdb.report import INTERNAL, now
 from nudge_vdb.retry import Patient
+from nudge_vdb.ridge import Map
 from nudge_vdb.run import Applied, apply, as_plan
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state

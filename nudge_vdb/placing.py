@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.carry import RIDGES, Carry, Map, turned
 from nudge_vdb.choice import Choice
 from nudge_vdb.contract import Mask, RowKey, Traits, Vectors, rounded
 from nudge_vdb.errors import BadOption
@@ -18,6 +17,7 @@ from nudge_vdb.nudge import RAYS, Floats, Ints, Method, unit
 from nudge_vdb.pages import Pages
 from nudge_vdb.planning import LOCATED_AT_ONCE, Course
 from nudge_vdb.ranking import scores
+from nudge_vdb.ridge import RIDGES, Carry, Map, turned
 from nudge_vdb.rivals import Part
 from nudge_vdb.snapshot import Content
 

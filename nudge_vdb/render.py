@@ -80,6 +80,19 @@ def _add_change(table: Table, name: str, report: Report, kind: str) -> None:
     table.add_row(name, _scored(report), _score(before), _score(after), f"{gain:+.4f}  [{low:+.4f}, {high:+.4f}]")
 
 
+def _price(report: Report) -> Iterator[str]:
+    """Say what applying costs, where that was worked out."""
+    if report.get("rows_to_write"):
+        yield (
+            f"applying writes {report['rows_to_write']:,} rows in about {_lasting(report['minutes'])}, by "
+            f"{report['minutes_by']}; the version takes {report['snapshot_bytes'] / 1e6:,.1f} MB"
+        )
+
+
+def _lasting(minutes: float) -> str:
+    return f"{minutes:,.1f} minutes" if minutes >= 1 else f"{60 * minutes:,.1f} seconds"
+
+
 def _carrying(report: Report) -> Iterator[str]:
     """Say whether unjudged rows are carried, unless nobody asked."""
     if report["carried"]:
@@ -108,6 +121,7 @@ def _plan_notes(report: Report) -> Iterator[str]:
         yield f"left out, since they hold NaN or infinity: {_rows(report['rows_not_finite'])}"
     if report["re_embedded"]:
         yield f"embedded again by their owner, which is their new base: {_rows(report['re_embedded'])}"
+    yield from _price(report)
     if report["status"] in ("prepared", "unproven"):
         yield "nothing was written to the database"
 

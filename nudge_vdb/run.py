@@ -15,6 +15,7 @@ from nudge_vdb.options import Choices, Options
 from nudge_vdb.pages import forget, page_out
 from nudge_vdb.phases import Phases
 from nudge_vdb.planning import locate, refuse_other_widths, settle, spelled
+from nudge_vdb.price import price
 from nudge_vdb.proposal import Proposal, propose
 from nudge_vdb.report import Report, identity_of, move_report, now, plan_report
 from nudge_vdb.retry import Patient
@@ -98,6 +99,7 @@ def plan(
     with home.locked():
         require_own(Patient(collection), home)
         proposal = _compute(Patient(collection), home, judgements, apart, options, phases)
+        proposal.facts.update(price(Patient(collection), home, proposal.content))
         with phases("snapshot"):
             version = _kept(home, proposal, judgements, collection)
         forget(home.pages)
