@@ -5,6 +5,7 @@ from nudge_vdb.backends import connect
 from nudge_vdb.diff import Difference, diff
 from nudge_vdb.doctor import diagnose
 from nudge_vdb.evaluate import Evaluation, evaluate
+from nudge_vdb.exporting import export_map
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.newcomers import carry
 from nudge_vdb.options import Options
@@ -27,6 +28,7 @@ __all__ = [
     "diagnose",
     "diff",
     "evaluate",
+    "export_map",
     "history",
     "plan",
     "prepared",

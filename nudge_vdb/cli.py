@@ -219,6 +219,24 @@ def carry(address: Address, state: StateFolder = None, as_json: Json = False) ->
     raise typer.Exit(_exit_status(applied))
 
 
+@app.command("export-map")
+def export_map(
+    address: Address,
+    out: Annotated[Path, typer.Argument(help="Where the matrix goes: a .npy file of width × width.")],
+    version: Annotated[int, typer.Option(help="A version made with --carry.")],
+    test: Test = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Carry on the query side: write a matrix for the queries, and prepare a version of the judged rows alone."""
+    with opened(address) as collection:
+        plan = nudge_vdb.export_map(
+            collection, out, version=version, test=_apart(test, "test"), state=state, phases=ShownPhases()
+        )
+    show(plan.report, as_json, render.plan)
+    raise typer.Exit(DONE if plan.proven else NotProven.exit_status)
+
+
 @app.command()
 def resume(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
     """Finish what was interrupted, forth or back."""

@@ -38,7 +38,8 @@ def plan(report: Report, console: Console) -> None:
     table = Table("queries", "", "before", "after", "gain", title=_title(report), title_justify="left")
     _add_change(table, "for rows that are judged", report, "warm_")
     _add_change(table, "for rows that nobody judged", report, "cold_")
-    _add_change(table, f"{1 - report['cold_share']:g} : {report['cold_share']:g} of these", report, "")
+    share = report.get("cold_share", 0.0)
+    _add_change(table, f"{1 - share:g} : {share:g} of these", report, "")
     for name in ("validation", "test"):
         if name in report:
             _add_scores(table, name, f"{report[name]['queries']:,}", report[name]["before"], report[name]["after"])
@@ -74,6 +75,8 @@ def _add_scores(table: Table, name: str, queries: str, before: float, after: flo
 
 def _add_change(table: Table, name: str, report: Report, kind: str) -> None:
     """Add the change of the score of one *kind*: "warm_", "cold_" or, of their mix, nothing."""
+    if kind + "gain" not in report:  # a version of early days, or a query-side form
+        return
     before, after, gain, low, high = (
         report[kind + key] for key in ("before", "after", "gain", "gain_low", "gain_high")
     )
@@ -82,7 +85,7 @@ def _add_change(table: Table, name: str, report: Report, kind: str) -> None:
 
 def _price(report: Report) -> Iterator[str]:
     """Say what applying costs, where that was worked out."""
-    if report.get("rows_to_write"):
+    if report.get("rows_to_write") and "minutes" in report:
         yield (
             f"applying writes {report['rows_to_write']:,} rows in about {_lasting(report['minutes'])}, by "
             f"{report['minutes_by']}; the version takes {report['snapshot_bytes'] / 1e6:,.1f} MB"
@@ -95,14 +98,14 @@ def _lasting(minutes: float) -> str:
 
 def _carrying(report: Report) -> Iterator[str]:
     """Say whether unjudged rows are carried, unless nobody asked."""
-    if report["carried"]:
+    if report.get("carried"):
         yield f"{report['carried']:,} of them are carried along with the judged ones ({report['carry_reason']})"
-    elif report["carry_reason"] != "asked for":
+    elif report.get("carry_reason", "asked for") != "asked for":
         yield f"rows that nobody judged are not carried: {report['carry_reason']}"
 
 
 def _would_pass(report: Report) -> Iterator[str]:
-    for each in report["alternatives"]:
+    for each in report.get("alternatives", []):
         yield (
             f"{each['option']} would pass: {each['warm_gain']:+.4f} for rows that are judged, "
             f"{each['cold_gain']:+.4f} for rows that nobody judged"
@@ -112,7 +115,8 @@ def _would_pass(report: Report) -> Iterator[str]:
 def _plan_notes(report: Report) -> Iterator[str]:
     yield f"{report['moved']:,} of {report['rows']:,} rows move"
     yield from _carrying(report)
-    yield f"cold share {report['cold_share']:g} ({report['cold_share_reason']})"
+    if "cold_share_reason" in report:
+        yield f"cold share {report['cold_share']:g} ({report['cold_share_reason']})"
     if report["judged_missing"]:
         yield f"judged but not in the collection, or without the vector: {_rows(report['judged_missing'])}"
     if report["rows_without_vector"]:

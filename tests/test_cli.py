@@ -8,8 +8,10 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from qdrant_client import models
+from rich.console import Console
 
-from nudge_vdb import cli
+from nudge_vdb import cli, render
 from nudge_vdb.backends import connect, fill
 from nudge_vdb.contract import Metric, Rows
 from nudge_vdb.run import open_state
@@ -331,3 +333,35 @@ def test_without_a_command_the_commands_are_listed(run):
 
 def test_the_version_is_told(run):
     assert run("--version")[1].startswith("nudge-vdb 0.")
+
+
+def test_carrying_is_asked_for_priced_and_repeated_for_new_rows(run, said, address, train, test_file, tmp_path):
+    status, out, _ = run("plan", address, "--judgements", train, "--carry", "on", "--cold-share", 0.2)
+    assert status == 0
+    for words in ("120 of them are carried", "cold share 0.2 (asked for)", "applying writes 200 rows in about", "MB"):
+        assert words in out
+    assert said("apply", address)[1]["written"] == 200
+    assert said("carry", address)[1]["written"] == 0
+    collection = connect(address)
+    vector = np.random.default_rng(0).normal(size=24)
+    collection._client.upsert("articles", [models.PointStruct(id=1000, vector={"text": vector.tolist()})])
+    collection.close()
+    status, told = said("carry", address)
+    assert (status, told["written"], told["newly_carried"]) == (0, 1, 1)
+    assert "version 2 is live" in run("status", address)[1]
+    status, told = said("export-map", address, tmp_path / "map.npy", "--version", 1, "--test", test_file)
+    assert (status, told["proven"]) == (0, True)
+    assert np.load(tmp_path / "map.npy").shape == (24, 24)
+    assert "M·q" in run("export-map", address, tmp_path / "map.npy", "--version", 1)[1]
+
+
+def test_a_version_of_early_days_can_be_shown(run, address, train, tmp_path):
+    """Before both scores of a plan were told."""
+    run("plan", address, "--judgements", train)
+    manifest = next((tmp_path / "state").glob("*/versions/000001/manifest.json"))
+    facts = json.loads(manifest.read_bytes())
+    new = ("warm_", "cold_", "carr", "alternatives", "minutes", "rows_to_write", "snapshot", "reach", "ridge")
+    early = {name: value for name, value in facts.items() if not name.startswith(new)}
+    console = Console(record=True, width=200)
+    render.plan({**early, "cold_before": 0.1, "cold_after": 0.1, "status": "prepared"}, console)
+    assert "Proven" in console.export_text()

@@ -24,7 +24,7 @@ LAYERS = [
     ["report"],
     ["standing"],
     ["run", "evaluate", "render", "prune", "diff", "adopt", "doctor"],
-    ["newcomers"],
+    ["newcomers", "exporting"],
     [""],
     ["demo"],
     ["cli"],

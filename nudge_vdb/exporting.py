@@ -1,0 +1,195 @@
+"""The query-side form of a version that carries: a matrix for the queries, and only the judged rows written.
+
+A carried row v + x·(v, 1)·W meets a query q as v meets q + x·W₁·q, W₁ being W without its constant b, which adds the
+same x·b·q to the score of every carried row. So instead of writing every row, the application may multiply its queries
+by M = 1 + x·W₁, and a judged row is stored so that M·q meets it as q meets its tuned vector v': v″ = (n·v' − x·b)·M⁻¹,
+n being the mean length of the carried rows before they are scaled back to theirs.
+
+What is lost: a multiplied query meets each row as if that row had been carried and not scaled back; and an engine that
+scales vectors on arrival takes from judged rows the length that M⁻¹ gave them. Both change ranks, so the form has a
+score of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Vectors
+from nudge_vdb.durable import write_array
+from nudge_vdb.errors import BadOption, UnfitCollection
+from nudge_vdb.judgements import Judgements, binary
+from nudge_vdb.keys import KeyTable
+from nudge_vdb.lineage import Lineage
+from nudge_vdb.metrics import parse_measure
+from nudge_vdb.notes import require_own
+from nudge_vdb.nudge import Floats, unit
+from nudge_vdb.pages import forget, page_out
+from nudge_vdb.phases import Phases
+from nudge_vdb.placing import carried
+from nudge_vdb.planning import Ground, locate, present, query_digests, settle, spelled
+from nudge_vdb.ranking import scores
+from nudge_vdb.report import INTERNAL, now
+from nudge_vdb.retry import Patient
+from nudge_vdb.ridge import Map
+from nudge_vdb.rivals import Part
+from nudge_vdb.run import Plan, as_plan
+from nudge_vdb.selection import FEWEST_QUERIES, change
+from nudge_vdb.snapshot import Content, Version
+from nudge_vdb.standing import Folder, known_state
+from nudge_vdb.state import State
+
+WORST_CONDITION = 1e4
+"""A matrix that stretches one direction so many times more than another cannot be undone in float32."""
+SAME = 1e-5
+"""A row this near to where the map carries it was carried."""
+ROWS_AT_ONCE = 4096
+NOT_OF_THE_FORM = (*INTERNAL, "version", "warm_", "cold_", "minutes", "snapshot_bytes", "test", "validation")
+"""Beginnings of the names of figures that do not hold for the form."""
+BEWARE = "searches must send M·q instead of q while this version is live, and q again when it no longer is"
+
+
+def export_map(
+    collection: Collection,
+    path: str | Path,
+    *,
+    version: int,
+    test: Judgements | None = None,
+    state: Folder = None,
+    phases: Phases | None = None,
+) -> Plan:
+    """Write the matrix M (width, width) of a carrying *version* to *path*, and prepare the version that goes with it.
+
+    That version holds the judged rows alone. Its gain is measured on *test*, with M applied to the queries that
+    *version* was not trained on; without 20 of those it is not proven, and only force applies it.
+
+    Raises:
+        BadOption: the version carries nothing, or the collection compares by distance.
+        UnfitCollection: M cannot be inverted well enough.
+    """
+    home, phases = known_state(collection, state), phases or Phases()
+    if collection.traits.metric is Metric.EUCLID:
+        raise BadOption(
+            f"{collection.traits.identity} compares by distance, which no matrix on the query side imitates"
+        )
+    with home.locked():
+        require_own(Patient(collection), home)
+        form = Form.of(home.version(version), rescales=collection.traits.rescales)
+        kept = _prepared(Patient(collection), home, form, test, phases)
+        forget(home.pages)
+    write_array(Path(path), form.matrix)
+    return as_plan(collection, home, kept, phases)
+
+
+@dataclass(frozen=True)
+class Form:
+    """The query-side form of a version."""
+
+    version: Version
+    matrix: Floats
+    """M, (width, width): the application sends M @ q."""
+    judged: list[int]
+    """Places of the version's rows that were not carried."""
+    tuned: Vectors
+    """(judged, width): v″"""
+
+    @classmethod
+    def of(cls, version: Version, *, rescales: bool) -> Form:
+        """Work out the form of *version*."""
+        content, manifest = version.content, version.manifest
+        if content.map is None:
+            raise BadOption(f"version {version.number} carries no unjudged rows; plan one with --carry on")
+        mapped, reach = Map(np.asarray(content.map)), float(manifest["reach"])
+        matrix = np.eye(content.map.shape[1]) + reach * mapped.matrix[:-1]
+        if np.linalg.cond(matrix) > WORST_CONDITION:
+            raise UnfitCollection(f"the map of version {version.number} cannot be inverted; carry the rows instead")
+        parts = [_apart(content, mapped, reach, part, rescales=rescales) for part in _slices(len(content.keys))]
+        judged = np.concatenate([places for places, _ in parts])
+        length = float(np.mean(np.concatenate([lengths for _, lengths in parts])))
+        units, lengths = unit(content.tuned[judged])
+        asked = (length * units.astype(np.float64) - reach * mapped.matrix[-1]) @ np.linalg.inv(matrix)
+        tuned = unit(asked)[0] if rescales else asked * lengths[:, None]
+        return cls(version, matrix, judged.tolist(), tuned.astype(np.float32))
+
+    def content(self) -> Content:
+        """Return the judged rows."""
+        whole, keys = self.version.content, self.version.content.keys.at(self.judged)
+        return Content(KeyTable.of(keys), np.asarray(whole.base[self.judged]), self.tuned, np.asarray(whole.seen))
+
+
+def _slices(rows: int) -> Iterator[slice]:
+    return (slice(first, min(first + ROWS_AT_ONCE, rows)) for first in range(0, rows, ROWS_AT_ONCE))
+
+
+def _apart(content: Content, mapped: Map, reach: float, part: slice, *, rescales: bool) -> tuple[Any, Floats]:
+    """Return the places of a slice's rows that were not carried, and the lengths of the others before scaling."""
+    base = np.array(content.base[part])
+    _, turned = carried(base, mapped, reach, rescales=rescales)
+    theirs: Mask = np.abs(turned - content.tuned[part]).max(axis=1) <= SAME * np.abs(turned).max(axis=1)
+    units, _ = unit(base[theirs])
+    return part.start + np.flatnonzero(~theirs), np.linalg.norm(units + reach * mapped.directions(units), axis=1)
+
+
+def _prepared(collection: Collection, home: State, form: Form, test: Judgements | None, phases: Phases) -> Version:
+    content, live = form.content(), home.journal.live
+    facts = {name: value for name, value in form.version.manifest.items() if not name.startswith(NOT_OF_THE_FORM)}
+    figures = _not_measured("no test judgements were given")
+    if test is not None:
+        figures |= _measured(collection, home, form, test, phases)
+    with phases("snapshot"):
+        return home.add_version(
+            content,
+            {
+                **facts,
+                **figures,
+                "created": now(),
+                "parent": live,
+                "query_side_of": form.version.number,
+                "moved": len(content.keys),
+                "carried": 0,
+                "rows_to_write": len(content.keys),
+                "alternatives": [],
+                "warnings": [BEWARE],
+            },
+        )
+
+
+def _not_measured(why: str) -> dict[str, Any]:
+    nothing = dict.fromkeys(("before", "after", "gain", "gain_low", "gain_high"), 0.0)
+    return {**nothing, "proven": False, "reason": f"the query-side form was not measured: {why}"}
+
+
+def _measured(collection: Collection, home: State, form: Form, test: Judgements, phases: Phases) -> dict[str, Any]:
+    """Return the figures of the form on the queries of *test* that the version was not trained on."""
+    with phases("page out", collection.count()) as step:
+        keys = locate(collection, list(dict.fromkeys(test.rows)))
+        pages = page_out(collection, home.pages, step)
+    with phases("compute"):
+        ground = settle(collection, pages, Lineage(home), [*keys.values(), *form.content().keys], home.journal.live)
+        judged = present(spelled(binary(test), keys, collection), keys, ground.place).judgements
+        unseen = ~np.isin(query_digests(judged), form.version.content.seen)
+        if unseen.sum() < FEWEST_QUERIES:
+            return _not_measured(f"{unseen.sum()} test queries did not train, and {FEWEST_QUERIES} are needed")
+        multiplied = replace(judged, vectors=(judged.vectors @ form.matrix.T).astype(np.float32))
+        metric, rule = home.traits.metric, [parse_measure(str(form.version.manifest["metric"]))]
+        before = scores(judged, lambda: ground.parts_without(np.empty(0, np.int64)), ground.texts, metric, rule)[0]
+        after = scores(multiplied, lambda: _stored(ground, form), ground.texts, metric, rule)[0]
+    found = change(before[unseen], after[unseen], 0.95, 0)
+    reason = f"measured on {unseen.sum()} test queries that did not train, M applied to them"
+    return {**asdict(found), "proven": found.gain_low > 0, "reason": reason}
+
+
+def _stored(ground: Ground, form: Form) -> Iterator[Part]:
+    """Stream all rows as they would be stored."""
+    placed: dict[RowKey, int] = {key: place for place, key in enumerate(form.content().keys)}
+    at = {ground.place[key]: place for key, place in placed.items() if key in ground.place}
+    rows = np.array(sorted(at), np.int64)
+    for places, vectors in ground.parts_without(np.empty(0, np.int64)):
+        own = np.flatnonzero(np.isin(places, rows))
+        stored = np.array(vectors)
+        stored[own] = form.tuned[[at[int(place)] for place in places[own]]]
+        yield places, stored

@@ -1,0 +1,74 @@
+"""Carrying on the query side: a matrix for the queries instead of new vectors for the rows that nobody judged."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import nudge_vdb
+from nudge_vdb.contract import Metric
+from nudge_vdb.errors import BadOption, NotProven
+
+
+def exported(world, folder, test=True):
+    nudge_vdb.plan(world.collection, world.train, state=folder, carry="on")
+    given = world.test if test else None
+    return nudge_vdb.export_map(world.collection, folder / "map.npy", version=1, test=given, state=folder)
+
+
+def multiplied(world, folder):
+    matrix = np.load(folder / "map.npy")
+    return replace(world.test, vectors=(world.test.vectors @ matrix.T).astype(np.float32))
+
+
+@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.DOT])
+def test_only_judged_rows_are_written_and_multiplied_queries_find_more(worlds, metric, tmp_path):
+    world = worlds(metric, apart=1.0)
+    plan = exported(world, tmp_path)
+    assert plan.proven
+    before = world.vectors()
+    assert nudge_vdb.apply(plan).written == 80
+    now = world.vectors()
+    assert {text for text in before if (before[text] != now[text]).any()} == set(world.train.rows)
+    after = nudge_vdb.evaluate(world.collection, multiplied(world, tmp_path)).scores["ndcg@10"]
+    assert after == pytest.approx(plan.report["after"], abs=1e-6)
+    assert after > plan.report["before"] + 0.05
+
+
+def test_with_inner_products_scores_are_those_of_the_carried_version_but_for_lengths(worlds, tmp_path):
+    world = worlds(Metric.DOT, apart=1.0)
+    plan = exported(world, tmp_path)
+    whole = nudge_vdb.plan(world.collection, world.train, state=tmp_path / "whole", carry="on", test=world.test)
+    assert plan.report["after"] == pytest.approx(whole.report["test"]["after"], abs=0.05)
+
+
+def test_a_form_that_was_not_measured_is_not_proven(worlds, tmp_path):
+    world = worlds(apart=1.0)
+    plan = exported(world, tmp_path, test=False)
+    assert "not measured" in plan.report["reason"]
+    with pytest.raises(NotProven):
+        nudge_vdb.apply(plan)
+    assert any("M·q" in warning for warning in plan.report["warnings"])
+
+
+def test_queries_that_trained_measure_nothing(worlds, tmp_path):
+    world = worlds(apart=1.0)
+    world.test = world.train
+    assert "0 test queries did not train" in exported(world, tmp_path).report["reason"]
+
+
+def test_it_can_be_undone(worlds, tmp_path):
+    world = worlds(Metric.DOT, apart=1.0)
+    before = world.vectors()
+    nudge_vdb.apply(exported(world, tmp_path))
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert all((world.vectors()[text] == before[text]).all() for text in before)
+
+
+def test_distances_and_versions_that_carry_nothing_have_no_such_form(worlds, tmp_path):
+    with pytest.raises(BadOption, match="compares by distance"):
+        exported(worlds(Metric.EUCLID, apart=1.0), tmp_path / "euclid")
+    world = worlds()
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    with pytest.raises(BadOption, match="--carry on"):
+        nudge_vdb.export_map(world.collection, tmp_path / "map.npy", version=1, state=tmp_path)
