@@ -70,6 +70,16 @@ def synthetic(seed: int = 0) -> RetrievalSet:
     return RetrievalSet("synthetic", rows, unit(asked)[0].astype(np.float32), query, answer, split)
 
 
+def content(seed: int = 0) -> RetrievalSet:
+    """Return 1,000 made-up rows, 300 of which are asked for, by queries that lie around them: nothing to gain."""
+    rng = np.random.default_rng(seed)
+    width, queries = 64, 600
+    rows = unit(rng.normal(size=(1000, width)))[0]
+    row = rng.integers(0, 300, queries)
+    asked = unit(rows[row] + 1.9 * unit(rng.normal(size=(queries, width)))[0])[0].astype(np.float32)
+    return RetrievalSet("content", rows, asked, np.arange(queries), row, rng.choice(3, queries, p=[0.7, 0.1, 0.2]))
+
+
 def load(name: str) -> RetrievalSet | None:
     """Return the set *name*, None where it is not at hand."""
     if name == "cranfield":

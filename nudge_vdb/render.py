@@ -271,4 +271,17 @@ def demo(report: Report, console: Console) -> None:
         for warning in engine["warnings"]:
             _say(console, f"• {warning}")
         _say(console, "")
+    _hidden(report["hidden"], console)
     _say(console, "Everything held." if report["passed"] else "NOT EVERYTHING HELD: see ✗ above.")
+
+
+def _hidden(ways: list[Report], console: Console) -> None:
+    """Show what becomes of rows whose judgements were hidden, side by side."""
+    table = Table(
+        "", "before", "after", "gain", title="the judgements of 30 % of the rows hidden", title_justify="left"
+    )
+    for way in ways:
+        for kind, name in (("judged", "rows that are judged"), ("hidden", "rows that nobody judged")):
+            before, after = way[kind]["before"], way[kind]["after"]
+            table.add_row(f"{way['way']}: {name}", _score(before), _score(after), f"{after - before:+.4f}")
+    console.print(table)

@@ -17,17 +17,25 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.backends import fill, installed
-from nudge_vdb.contract import Collection, Fixture, Metric, Rows, StoredRow
+from nudge_vdb.backends import connect, fill, installed
+from nudge_vdb.contract import Collection, Fixture, Mask, Metric, Rows, StoredRow
 from nudge_vdb.errors import BackendUnavailable
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
+from nudge_vdb.options import Choices
 from nudge_vdb.phases import Phases
 from nudge_vdb.ranking import score_ranking
 from nudge_vdb.run import apply, plan, rollback
 
 ADDRESSES = ("qdrant+local://{}/qdrant/abstracts?vector=text", "milvus+lite://{}/milvus.db/abstracts?vector=text")
 MEASURES = (Measure("ndcg", 10), Measure("recall", 10), Measure("mrr", 10))
+HIDDEN_SHARE = 0.3
+WAYS: dict[str, Choices] = {
+    "plain (--cold-share 0)": {"cold_share": 0},
+    "weighed (--cold-share 0.5)": {"cold_share": 0.5},
+    "carried (--cold-share 0.5 --carry on)": {"cold_share": 0.5, "carry": "on"},
+}
+"""What can be done about rows that nobody judged."""
 SPLITS = {"train": 0, "dev": 1, "test": 2}
 
 
@@ -45,7 +53,10 @@ def run_demo(folder: Path | None, state: Path | None, phases: Callable[[], Phase
     if not addresses:
         raise BackendUnavailable("the demo needs an engine: install 'nudge-vdb[qdrant]', 'nudge-vdb[milvus]' or both")
     engines = [_show(address, state or place / "state", phases()) for address in addresses]
-    return {"passed": all(all(engine["proofs"].values()) for engine in engines), "engines": engines}
+    with closing(connect(addresses[0])) as collection:
+        hidden = hidden_rows(collection, (state or place / "state") / "hidden")
+    passed = all(all(engine["proofs"].values()) for engine in engines)
+    return {"passed": passed, "engines": engines, "hidden": hidden}
 
 
 def _temporary_folder() -> Path:
@@ -86,6 +97,29 @@ def _tune_and_undo(fixture: Fixture, state: Path, phases: Phases) -> dict[str, A
             "after the rollback every payload and every other vector is what it was": same_beside(held, undone),
         },
     }
+
+
+def hidden_rows(collection: Collection, state: Path) -> list[dict[str, Any]]:
+    """Hide the judgements of 30 % of the rows, plan three ways, and score the test queries on both kinds of rows."""
+    hidden = np.random.default_rng(0).uniform(size=len(cranfield_rows().ids)) < HIDDEN_SHARE
+    known = _of_rows(cranfield("train", "dev"), ~hidden)
+    seen, unseen = (_of_rows(cranfield("test"), which) for which in (~hidden, hidden))
+    found = []
+    for name, choices in WAYS.items():
+        told = plan(collection, known, validation=seen, test=unseen, state=state / name, **choices).report
+        scores = {kind: {key: told[kind][key] for key in ("before", "after")} for kind in ("validation", "test")}
+        found.append({"way": name, "judged": scores["validation"], "hidden": scores["test"], "proven": told["proven"]})
+    return found
+
+
+def _of_rows(judgements: Judgements, which: Mask) -> Judgements:
+    """Return the part of *judgements* that names one of *which* rows, a mask by number less 1."""
+    kept = {
+        place: [row for row, _ in judgements.relevant(place) if which[int(row) - 1]] for place in range(len(judgements))
+    }
+    places = [place for place, rows in kept.items() if rows]
+    names = [judgements.query_ids[place] for place in places]
+    return Judgements.from_arrays(judgements.vectors[places], [kept[place] for place in places], names)
 
 
 def cranfield_rows() -> Rows:
