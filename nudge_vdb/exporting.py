@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Vectors
+from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Traits, Vectors, rounded
 from nudge_vdb.durable import write_array
 from nudge_vdb.errors import BadOption, UnfitCollection
 from nudge_vdb.judgements import Judgements, binary
@@ -78,7 +78,7 @@ def export_map(
         )
     with home.locked():
         require_own(Patient(collection), home)
-        form = Form.of(home.version(version), rescales=collection.traits.rescales)
+        form = Form.of(home.version(version), collection.traits)
         kept = _prepared(Patient(collection), home, form, test, phases)
         forget(home.pages)
     write_array(Path(path), form.matrix)
@@ -98,7 +98,7 @@ class Form:
     """(judged, width): v″"""
 
     @classmethod
-    def of(cls, version: Version, *, rescales: bool) -> Form:
+    def of(cls, version: Version, traits: Traits) -> Form:
         """Work out the form of *version*."""
         content, manifest = version.content, version.manifest
         if content.map is None:
@@ -107,13 +107,13 @@ class Form:
         matrix = np.eye(content.map.shape[1]) + reach * mapped.matrix[:-1]
         if np.linalg.cond(matrix) > WORST_CONDITION:
             raise UnfitCollection(f"the map of version {version.number} cannot be inverted; carry the rows instead")
-        parts = [_apart(content, mapped, reach, part, rescales=rescales) for part in _slices(len(content.keys))]
+        parts = [_apart(content, mapped, reach, part, traits) for part in _slices(len(content.keys))]
         judged = np.concatenate([places for places, _ in parts])
         length = float(np.mean(np.concatenate([lengths for _, lengths in parts])))
         units, lengths = unit(content.tuned[judged])
         asked = (length * units.astype(np.float64) - reach * mapped.matrix[-1]) @ np.linalg.inv(matrix)
-        tuned = unit(asked)[0] if rescales else asked * lengths[:, None]
-        return cls(version, matrix, judged.tolist(), tuned.astype(np.float32))
+        tuned = unit(asked)[0] if traits.rescales else asked * lengths[:, None]
+        return cls(version, matrix, judged.tolist(), rounded(tuned.astype(np.float32), traits.precision))
 
     def content(self) -> Content:
         """Return the judged rows."""
@@ -125,10 +125,10 @@ def _slices(rows: int) -> Iterator[slice]:
     return (slice(first, min(first + ROWS_AT_ONCE, rows)) for first in range(0, rows, ROWS_AT_ONCE))
 
 
-def _apart(content: Content, mapped: Map, reach: float, part: slice, *, rescales: bool) -> tuple[Any, Floats]:
+def _apart(content: Content, mapped: Map, reach: float, part: slice, traits: Traits) -> tuple[Any, Floats]:
     """Return the places of a slice's rows that were not carried, and the lengths of the others before scaling."""
     base = np.array(content.base[part])
-    _, turned = carried(base, mapped, reach, rescales=rescales)
+    _, turned = carried(base, mapped, reach, traits)
     theirs: Mask = np.abs(turned - content.tuned[part]).max(axis=1) <= SAME * np.abs(turned).max(axis=1)
     units, _ = unit(base[theirs])
     return part.start + np.flatnonzero(~theirs), np.linalg.norm(units + reach * mapped.directions(units), axis=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, Mask, Vectors
+from nudge_vdb.contract import Collection, Mask, Traits, Vectors
 from nudge_vdb.errors import StateConflict
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_own
@@ -60,7 +60,7 @@ def _extended(collection: Collection, home: State, live: Version, phases: Phases
         pages = page_out(collection, home.pages, step)
     with phases("compute"):
         ground = settle(collection, pages, Lineage(home), [], live.number)
-        placement = Extension(ground, live.content, float(live.manifest["reach"]), rescales=home.traits.rescales)
+        placement = Extension(ground, live.content, float(live.manifest["reach"]), home.traits)
         new, moving = placement.looked_through()
         if not new:
             return live
@@ -72,8 +72,8 @@ def _extended(collection: Collection, home: State, live: Version, phases: Phases
 class Extension:
     """The rows of the live version, and those that are to be carried by its map."""
 
-    def __init__(self, ground: Ground, content: Content, reach: float, *, rescales: bool) -> None:
-        self._pages, self._content, self._reach, self._rescales = ground.pages, content, reach, rescales
+    def __init__(self, ground: Ground, content: Content, reach: float, traits: Traits) -> None:
+        self._pages, self._content, self._reach, self._traits = ground.pages, content, reach, traits
         self._map = Map(np.asarray(content.map))
 
     def looked_through(self) -> tuple[int, Mask]:
@@ -90,7 +90,7 @@ class Extension:
     def _placed(self, part: slice) -> tuple[Mask, Mask, Vectors]:
         """Return which rows of a slice move, which of them the version knows, and where each stands."""
         base = np.array(self._pages.vectors[part])
-        moving, placed = carried(base, self._map, self._reach, rescales=self._rescales)
+        moving, placed = carried(base, self._map, self._reach, self._traits)
         places = self._content.keys.find(self._pages.keys.at(range(part.start, part.stop)))
         rows = np.flatnonzero(places >= 0)
         rows = rows[(self._content.base[places[rows]] == base[rows]).all(axis=1)]
