@@ -43,7 +43,8 @@ def _writes(home: State, content: Content) -> int:
     if not home.journal.live:
         return len(content.keys)
     live, written, shared = home.version(home.journal.live).content, 0, 0
-    for keys in batches(content.keys, home.traits.width):
+    for part in batches(len(content.keys), home.traits.width):
+        keys = content.keys.at(part)
         places, own = live.keys.find(keys), content.keys.find(keys)
         known = np.flatnonzero(places >= 0)
         same = agree(live.tuned[places[known]], content.tuned[own[known]], home.traits.tolerance)
@@ -59,7 +60,8 @@ def _seconds_to_write(seconds: float, rows: int, written: int, reading: float) -
 def _seconds_to_read(collection: Collection, content: Content) -> float:
     """Return how long a row takes, of a few portions that are read and compared as a move does it."""
     seconds, rows, traits = 0.0, 0, collection.traits
-    for keys in islice(batches(content.keys, traits.width), SAMPLED_BATCHES):
+    for part in islice(batches(len(content.keys), traits.width), SAMPLED_BATCHES):
+        keys = content.keys.at(part)
         start = time.perf_counter()
         room = np.empty((len(keys), traits.width), np.float32)
         collection.fetch(keys, room)
