@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-milvus test-clients test-large check bench clean
+.PHONY: demo test test-fast test-milvus test-clients test-large check bench bench-cold clean
 
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
@@ -29,6 +29,9 @@ check: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.quality
+
+bench-cold: .venv/installed
+	$(BIN)/python -m benchmarks.cold_rows
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
