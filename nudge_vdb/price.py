@@ -33,7 +33,7 @@ def price(collection: Collection, home: State, content: Content) -> dict[str, An
     return {
         "rows_to_write": writes,
         "snapshot_bytes": sum(int(array.nbytes) for array in arrays if array is not None),
-        "minutes": round((2 * rows * reading + writes * writing) / 60, 4),
+        "minutes": float(f"{(2 * rows * reading + writes * writing) / 60:.3g}"),
         "minutes_by": "reading alone; no large write was measured yet" if measured is None else "the last large write",
     }
 
