@@ -43,12 +43,11 @@ def _writes(home: State, content: Content) -> int:
     if not home.journal.live:
         return len(content.keys)
     live, written, shared = home.version(home.journal.live).content, 0, 0
-    for part in batches(len(content.keys), home.traits.width):
-        keys = content.keys.at(part)
-        places, own = live.keys.find(keys), content.keys.find(keys)
+    for own in batches(len(content.keys), home.traits.width):
+        places = live.keys.find(content.keys.at(own))
         known = np.flatnonzero(places >= 0)
-        same = agree(live.tuned[places[known]], content.tuned[own[known]], home.traits.tolerance)
-        written, shared = written + len(keys) - int(same.sum()), shared + len(known)
+        same = agree(live.tuned[places[known]], content.tuned[own.start + known], home.traits.tolerance)
+        written, shared = written + len(own) - int(same.sum()), shared + len(known)
     return written + len(live.keys) - shared
 
 
@@ -61,10 +60,9 @@ def _seconds_to_read(collection: Collection, content: Content) -> float:
     """Return how long a row takes, of a few portions that are read and compared as a move does it."""
     seconds, rows, traits = 0.0, 0, collection.traits
     for part in islice(batches(len(content.keys), traits.width), SAMPLED_BATCHES):
-        keys = content.keys.at(part)
         start = time.perf_counter()
-        room = np.empty((len(keys), traits.width), np.float32)
-        collection.fetch(keys, room)
-        agree(room, content.base[content.keys.find(keys)], traits.tolerance)
-        seconds, rows = seconds + time.perf_counter() - start, rows + len(keys)
+        room = np.empty((len(part), traits.width), np.float32)
+        collection.fetch(content.keys.at(part), room)
+        agree(room, content.base[part.start : part.stop], traits.tolerance)
+        seconds, rows = seconds + time.perf_counter() - start, rows + len(part)
     return seconds / rows if rows else 0.0
