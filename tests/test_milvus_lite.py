@@ -482,6 +482,7 @@ def masked(cause):
         (MilvusException(101, "collection not loaded"), Busy, Busy),
         (MilvusException(100, "collection not found"), Refused, Refused),
         (MilvusException(65535, "unknown"), Refused, Refused),
+        (MilvusException(65535, "proxy TaskCondition context Done"), Unreachable, Unknown),
         (StartingUp(1, "not ready"), Busy, Busy),
         (MilvusException(grpc.StatusCode.UNAVAILABLE, "Retry timeout: 30s"), Unreachable, Unknown),
         (Status(grpc.StatusCode.DEADLINE_EXCEEDED), Unreachable, Unknown),

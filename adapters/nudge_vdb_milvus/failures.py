@@ -14,6 +14,8 @@ from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unre
 _CANNOT_CONNECT = 2
 _RATE_LIMIT = 8
 _NOT_LOADED = 101
+_GAVE_UP = "TaskCondition context Done"
+"""What a server says, under the code for anything, of a request that it gave up while it was starting or ending."""
 _DISTRUST = ("CERTIFICATE_VERIFY_FAILED", "Peer name", "CERTIFICATE_REQUIRED", "CERTIFICATE_UNKNOWN")
 
 _REFUSALS = {
@@ -68,6 +70,8 @@ def _of_engine(exc: Exception, story: str, lost: type[EngineError]) -> EngineErr
         return Busy(f"{story}; load the collection with client.load_collection")
     if code == _RATE_LIMIT:
         return Busy(f"{story}; Milvus limits how often it is asked", _between(story))
+    if _GAVE_UP in story:
+        return lost(story)
     return Busy(story) if getattr(exc, "retriable", False) else Refused(story)
 
 
