@@ -23,6 +23,7 @@ ROWS_AT_ONCE = 500  # another writer's change is lost if it falls between readin
 _WORKERS = 4  # a server lets every read that is to see the latest wait 200 ms for its clock
 _REQUEST_BYTES = 8 << 20
 _CANARIES = 8
+_CHANCES = 3  # how often some of them may vanish while they are tried, deleted by others
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Rewriting:
         self._shape = shape
         self._bounds = bounds
         self._proven = False
+        self._chances = _CHANCES
 
     def move(self, partition: str, pks: Sequence[Pk], vectors: Vectors, expected: Vectors) -> dict[Pk, Outcome]:
         """Replace the vectors of the rows *pks* that still are *expected*.
@@ -99,9 +101,11 @@ class Rewriting:
         return Whole(found, vectors_of(columns[self._shape.vector], len(found), self._shape.width)[0], columns)
 
     def _replace(self, partition: str, rows: Whole, places: list[int], vectors: Vectors) -> None:
-        first = 0 if self._proven else _CANARIES
-        if places[:first]:
-            self._prove(partition, rows, places[:first], vectors[:first])
+        first = 0
+        while not self._proven and first < len(places):
+            tried = slice(first, first + _CANARIES)
+            self._prove(partition, rows, places[tried], vectors[tried])
+            first = tried.stop
         if places[first:]:
             self._send(partition, rows, places[first:], vectors[first:])
 
@@ -114,7 +118,11 @@ class Rewriting:
             self._wire.upsert(columns, len(places), partition)
 
     def _prove(self, partition: str, rows: Whole, places: list[int], vectors: Vectors) -> None:
-        """Replace a few rows and see that they are what they were but for the vector; else put them back."""
+        """Replace a few rows and see that they are what they were but for the vector; else put them back.
+
+        Where some are gone and the rest is whole, another writer may have deleted them: that proves nothing, and others
+        are tried.
+        """
         self._send(partition, rows, places, vectors)
         pks = [rows.pks[place] for place in places]
         for _ in range(LOOKS):
@@ -122,7 +130,12 @@ class Rewriting:
             if not lost:
                 self._proven = True
                 return
-        back = [place for place in places if rows.pks[place] in self._read(partition, pks).pks]
+        there = self._read(partition, pks).pks
+        left = np.array([pk in there for pk in pks])
+        back = [place for place, here in zip(places, left, strict=True) if here]
+        if 0 < len(back) < len(places) and self._chances and not self._lost(partition, rows, back, vectors[left]):
+            self._chances -= 1
+            return
         self._send(partition, rows, back, rows.vectors[back])
         raise Refused(
             f"rows of collection {self._shape.collection} do not survive being written ({lost}); "
