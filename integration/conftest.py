@@ -21,6 +21,11 @@ FIGURES = pytest.StashKey[list[str]]()
 @pytest.fixture
 def figure(request):
     """Note a measured figure; all are printed at the end of the run."""
+    return noted(request)
+
+
+def noted(request):
+    """Return what notes a figure, for fixtures that last longer than a test."""
     return request.config.stash.setdefault(FIGURES, []).append
 
 
