@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-milvus test-clients test-large check bench bench-cold clean
+.PHONY: demo test test-fast test-milvus test-clients test-large torture check bench bench-cold clean
 
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
@@ -21,6 +21,11 @@ test-large: .venv/installed
 
 test-clients: .venv/installed
 	$(BIN)/python -m integration.clients
+
+torture: .venv/installed
+	$(BIN)/python -m integration.torture qdrant
+	$(BIN)/python -m integration.torture milvus
+	NUDGE_VDB_WIRE_POSITIONS=24 $(BIN)/python -m pytest integration/test_wire_faults.py
 
 check: .venv/installed
 	$(BIN)/ruff check .

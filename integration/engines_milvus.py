@@ -8,7 +8,7 @@ import fcntl
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,13 @@ _SETTLED_PORTS = 2  # the one it tells its health on, the one its etcd looks for
 # The package's own way to start it leaves the server behind when its starter is killed, unpacks 250 MB every time, and
 # lets etcd take ports that another one may hold; this becomes the server, so that there is one process to stop.
 _BECOME_SERVER = """
-import json, os, sys
+import json, os, socket, sys
 from milvus import default_server
 home, folder, health, peers, *ports = sys.argv[1:]
 names = [name for name in default_server.config_keys if name.endswith("_port")]
 default_server.config.update(data_dir=folder, **dict(zip(names, ports)))
+# It would take ports for taken that a server which was killed has left, and which another can have at once.
+default_server.config.try_bind_port = lambda port: socket.socket()
 default_server.config.resolve()
 client, peer = f"http://127.0.0.1:{ports[names.index('etcd_port')]}", f"http://127.0.0.1:{peers}"
 etcd = os.path.join(folder, "configs", "etcd.yaml")
@@ -51,11 +53,12 @@ settings = {
 }
 os.execve(os.path.join(libraries, "milvus"), ["milvus", "run", "standalone"], os.environ | settings)
 """
-_PART_PORTS = 10
 _QUICK = {
     "PROXY_TIMETICKINTERVAL": "20",  # a read of the latest waits for the server's clock, which else beats at 200 ms
     "PROXY_GRPC_SERVERMAXSENDSIZE": str(8 << 20),  # an eighth of what is usual, so that eight times less fills it
 }
+PORTS = _SETTLED_PORTS + 10
+"""How many ports a server takes."""
 _PROXY = 2  # which of them clients connect to
 
 
@@ -78,14 +81,16 @@ class MilvusServer:
 
 
 @contextmanager
-def running_milvus(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[MilvusServer]:
-    """Run a Milvus server with its data in *folder*, which may be that of one that ended, and perhaps more *settings*.
+def running_milvus(
+    folder: Path, settings: Mapping[str, str] | None = None, ports: Sequence[int] = ()
+) -> Iterator[MilvusServer]:
+    """Run a Milvus server with its data in *folder*, perhaps with more *settings* and at the *ports* it had before.
 
     Raises:
         Absent: it cannot be fetched.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ports = free_ports(_SETTLED_PORTS + _PART_PORTS)
+    ports = ports or free_ports(PORTS)
     command = [str(milvus_python()), "-c", _BECOME_SERVER, str(HOME), str(folder), *map(str, ports)]
     with running(command, folder, {**_QUICK, **(settings or {})}) as process:
         wait_until_it_answers(f"http://127.0.0.1:{ports[0]}/healthz", process, folder)
