@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/nudge-vdb demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest tests integration -m 'not milvus_server and not large'
+	$(BIN)/python -m pytest tests integration -m 'not large'
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest tests
