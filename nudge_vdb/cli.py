@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 import nudge_vdb
 from nudge_vdb import render
+from nudge_vdb.arguments import (
+    Address,
+    Call,
+    Force,
+    Grades,
+    Json,
+    JudgementsPath,
+    Splits,
+    StateFolder,
+    Test,
+    apart,
+    planning,
+)
 from nudge_vdb.backends import installed
-from nudge_vdb.contract import Collection
 from nudge_vdb.doctor import DEFAULT_ROWS, refuse_obstacles
 from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, NotProven, NudgeError
 from nudge_vdb.formats import load
-from nudge_vdb.judgements import Judgements
 from nudge_vdb.render import ShownPhases
-from nudge_vdb.report import Report
 from nudge_vdb.run import Applied, Plan
+from nudge_vdb.terminal import INTERRUPTED, fail, opened, own_log, show, told
 
 app = typer.Typer(
     name="nudge-vdb",
@@ -40,104 +46,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Address = Annotated[str, typer.Argument(help="Such as qdrant://localhost:6333/articles?vector=title")]
-JudgementsPath = Annotated[Path, typer.Option("--judgements", help="A JSONL file, a BEIR folder or its qrels file.")]
-Splits = Annotated[list[str] | None, typer.Option("--split", help="A split of the BEIR folder; may be repeated.")]
-Validation = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split dev.")]
-Test = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split test.")]
-StateFolder = Annotated[Path | None, typer.Option("--state", help="Where versions are kept [$NUDGE_VDB_STATE].")]
-Metric = Annotated[str, typer.Option(help="ndcg@K, recall@K, mrr@K or precision@K.")]
-Method = Annotated[str, typer.Option(help="nudge-n, or nudge-m for inner product.")]
-Step = Annotated[float | None, typer.Option(help="A fixed step instead of the best one.")]
-Grades = Annotated[bool, typer.Option("--grades", help="Let grades weigh the pulls and the metric.")]
-ColdShare = Annotated[
-    float | None,
-    typer.Option(help="Share of searches for rows nobody judged, 0 to 1 [0.3; 0 where every row is judged]."),
-]
-MaxColdLoss = Annotated[float | None, typer.Option(help="Refuse a plan that takes more from rows nobody judged.")]
-Carrying = Annotated[str, typer.Option(help="Move rows nobody judged along with the others: off, on or auto.")]
-MaxRows = Annotated[int, typer.Option(help="With --carry auto, write no more rows than this.")]
-MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
-Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
-MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
-Force = Annotated[bool, typer.Option("--force", help="Go on although the gain is not proven; search may get worse.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; the rest goes to stderr.")]
-
-
-INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Call:
-    """How a command was called."""
-
-    address: str
-    state: Path | None
-    force: bool
-    as_json: bool
-
-    def undo(self, version: int) -> str:
-        """Return the command that goes back to *version*, ready to be pasted."""
-        state = ["--state", str(self.state)] if self.state else []
-        return shlex.join(["nudge-vdb", "rollback", self.address, "--to", str(version), *state])
-
-
-Command = Callable[[Plan, Call], None]
-
-
-def planning(command: Command, first: Callable[[Collection], None] = lambda _: None) -> Callable[..., None]:
-    """Turn *command*, which takes a plan, into one that takes the options that make a plan; *first* may refuse."""
-
-    def planned(
-        address: Address,
-        judgements: JudgementsPath,
-        split: Splits = None,
-        validation: Validation = None,
-        test: Test = None,
-        state: StateFolder = None,
-        metric: Metric = "ndcg@10",
-        method: Method = "nudge-n",
-        step: Step = None,
-        grades: Grades = False,
-        cold_share: ColdShare = None,
-        max_cold_loss: MaxColdLoss = None,
-        carry: Carrying = "off",
-        max_rows: MaxRows = 1_000_000,
-        min_gain: MinGain = 0.0,
-        confidence: Confidence = 0.95,
-        max_queries: MaxQueries = 2000,
-        seed: Seed = 0,
-        force: Force = False,
-        as_json: Json = False,
-    ) -> None:
-        with opened(address) as collection:
-            first(collection)
-            plan = nudge_vdb.plan(
-                collection,
-                load(judgements, split or []),
-                state=state,
-                validation=_apart(validation, "dev"),
-                test=_apart(test, "test"),
-                phases=ShownPhases(),
-                metric=metric,
-                method=method,
-                step=step,
-                grades=grades,
-                cold_share=cold_share,
-                max_cold_loss=max_cold_loss,
-                carry=carry,
-                max_rows=max_rows,
-                min_gain=min_gain,
-                confidence=confidence,
-                max_queries=max_queries,
-                seed=seed,
-            )
-            command(plan, Call(address, state, force, as_json))
-
-    planned.__name__, planned.__doc__ = command.__name__, command.__doc__
-    return planned
 
 
 @app.callback()
@@ -231,7 +139,7 @@ def export_map(
     """Carry on the query side: write a matrix for the queries, and prepare a version of the judged rows alone."""
     with opened(address) as collection:
         plan = nudge_vdb.export_map(
-            collection, out, version=version, test=_apart(test, "test"), state=state, phases=ShownPhases()
+            collection, out, version=version, test=apart(test, "test"), state=state, phases=ShownPhases()
         )
     show(plan.report, as_json, render.plan)
     raise typer.Exit(DONE if plan.proven else NotProven.exit_status)
@@ -375,74 +283,24 @@ def demo(
     raise typer.Exit(DONE if report["passed"] else NudgeError.exit_status)
 
 
-@contextmanager
-def opened(address: str) -> Iterator[Collection]:
-    """Open the collection, and close it whatever happens."""
-    collection = nudge_vdb.connect(address)
-    try:
-        yield collection
-    finally:
-        collection.close()
-
-
-def show(report: Report, as_json: bool, *pictures: Callable[[Report, Console], None]) -> None:
-    """Print *report* on stdout: as one JSON object, or as *pictures* for people."""
-    if as_json:
-        print(json.dumps(report, ensure_ascii=False))
-        return
-    console = Console()
-    for picture in pictures:
-        picture(report, console)
+def _exit_status(applied: Applied) -> int:
+    return ROWS_SKIPPED if any(applied.skipped.values()) else DONE
 
 
 def main() -> None:
     """Run the command line and exit with the status that the outcome calls for."""
-    logging.basicConfig(format="%(message)s", handlers=[_own_log()])
+    logging.basicConfig(format="%(message)s", handlers=[own_log()])
     try:
         status = app(standalone_mode=False) or DONE
         if status == INTERRUPTED:
             raise typer.Abort
         sys.exit(status)
     except NudgeError as exc:
-        _fail(type(exc).__name__, str(exc), exc.exit_status)
+        fail(type(exc).__name__, str(exc), exc.exit_status)
     except typer.TyperException as exc:
-        _fail("BadUsage", f"{_told(exc)}; see 'nudge-vdb --help'", BadInput.exit_status)
+        fail("BadUsage", f"{told(exc)}; see 'nudge-vdb --help'", BadInput.exit_status)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("Interrupted", "'nudge-vdb status ADDRESS' says where it stopped and how to go on", INTERRUPTED)
+        fail("Interrupted", "'nudge-vdb status ADDRESS' says where it stopped and how to go on", INTERRUPTED)
     except Exception as exc:  # a defect of ours: the traceback is for the report of it
         traceback.print_exc()
-        _fail(type(exc).__name__, str(exc), NudgeError.exit_status)
-
-
-def _own_log() -> logging.Handler:
-    """Return a handler for what this project has to say; what goes wrong in a client comes back as an error of ours."""
-    handler = logging.StreamHandler()
-    handler.addFilter(lambda record: record.name.startswith("nudge_vdb"))
-    return handler
-
-
-def _told(failure: typer.TyperException) -> str:
-    """Return what the command line parser says, with the option's own name in it."""
-    say = getattr(failure, "format_message", None)
-    return str(say() if say else failure).rstrip(".")
-
-
-def _fail(name: str, message: str, status: int) -> None:
-    """Say what went wrong on stderr, or as JSON on stdout, and exit."""
-    if "--json" in sys.argv:
-        print(json.dumps({"error": name, "message": message, "status": status}, ensure_ascii=False))
-    else:
-        Console(stderr=True, highlight=False).print(f"[bold red]{name}[/]: ", end="")
-        print(message, file=sys.stderr)
-    sys.exit(status)
-
-
-def _exit_status(applied: Applied) -> int:
-    return ROWS_SKIPPED if any(applied.skipped.values()) else DONE
-
-
-def _apart(path: Path | None, split: str) -> Judgements | None:
-    """Read judgements to score apart; of a BEIR folder, *split*."""
-    if path is None:
-        return None
-    return load(path, [split] if path.is_dir() else [])
+        fail(type(exc).__name__, str(exc), NudgeError.exit_status)

@@ -27,6 +27,8 @@ LAYERS = [
     ["newcomers", "exporting"],
     [""],
     ["demo"],
+    ["terminal"],
+    ["arguments"],
     ["cli"],
 ]
 """The modules of the core; each may import those of its own layer and of the layers above. "" is the package itself."""

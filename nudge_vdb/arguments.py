@@ -1,0 +1,121 @@
+"""What commands are called with, and what turns the options of a plan into one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import nudge_vdb
+from nudge_vdb.contract import Collection
+from nudge_vdb.formats import load
+from nudge_vdb.judgements import Judgements
+from nudge_vdb.render import ShownPhases
+from nudge_vdb.run import Plan
+from nudge_vdb.terminal import opened
+
+Address = Annotated[str, typer.Argument(help="Such as qdrant://localhost:6333/articles?vector=title")]
+JudgementsPath = Annotated[Path, typer.Option("--judgements", help="A JSONL file, a BEIR folder or its qrels file.")]
+Splits = Annotated[list[str] | None, typer.Option("--split", help="A split of the BEIR folder; may be repeated.")]
+Validation = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split dev.")]
+Test = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split test.")]
+StateFolder = Annotated[Path | None, typer.Option("--state", help="Where versions are kept [$NUDGE_VDB_STATE].")]
+Metric = Annotated[str, typer.Option(help="ndcg@K, recall@K, mrr@K or precision@K.")]
+Method = Annotated[str, typer.Option(help="nudge-n, or nudge-m for inner product.")]
+Step = Annotated[float | None, typer.Option(help="A fixed step instead of the best one.")]
+Grades = Annotated[bool, typer.Option("--grades", help="Let grades weigh the pulls and the metric.")]
+ColdShare = Annotated[
+    float | None,
+    typer.Option(help="Share of searches for rows nobody judged, 0 to 1 [0.3; 0 where every row is judged]."),
+]
+MaxColdLoss = Annotated[float | None, typer.Option(help="Refuse a plan that takes more from rows nobody judged.")]
+Carrying = Annotated[str, typer.Option(help="Move rows nobody judged along with the others: off, on or auto.")]
+MaxRows = Annotated[int, typer.Option(help="With --carry auto, write no more rows than this.")]
+MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
+Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
+MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Force = Annotated[bool, typer.Option("--force", help="Go on although the gain is not proven; search may get worse.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; the rest goes to stderr.")]
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a command was called."""
+
+    address: str
+    state: Path | None
+    force: bool
+    as_json: bool
+
+    def undo(self, version: int) -> str:
+        """Return the command that goes back to *version*, ready to be pasted."""
+        state = ["--state", str(self.state)] if self.state else []
+        return shlex.join(["nudge-vdb", "rollback", self.address, "--to", str(version), *state])
+
+
+Command = Callable[[Plan, Call], None]
+
+
+def planning(command: Command, first: Callable[[Collection], None] = lambda _: None) -> Callable[..., None]:
+    """Turn *command*, which takes a plan, into one that takes the options that make a plan; *first* may refuse."""
+
+    def planned(
+        address: Address,
+        judgements: JudgementsPath,
+        split: Splits = None,
+        validation: Validation = None,
+        test: Test = None,
+        state: StateFolder = None,
+        metric: Metric = "ndcg@10",
+        method: Method = "nudge-n",
+        step: Step = None,
+        grades: Grades = False,
+        cold_share: ColdShare = None,
+        max_cold_loss: MaxColdLoss = None,
+        carry: Carrying = "off",
+        max_rows: MaxRows = 1_000_000,
+        min_gain: MinGain = 0.0,
+        confidence: Confidence = 0.95,
+        max_queries: MaxQueries = 2000,
+        seed: Seed = 0,
+        force: Force = False,
+        as_json: Json = False,
+    ) -> None:
+        with opened(address) as collection:
+            first(collection)
+            plan = nudge_vdb.plan(
+                collection,
+                load(judgements, split or []),
+                state=state,
+                validation=apart(validation, "dev"),
+                test=apart(test, "test"),
+                phases=ShownPhases(),
+                metric=metric,
+                method=method,
+                step=step,
+                grades=grades,
+                cold_share=cold_share,
+                max_cold_loss=max_cold_loss,
+                carry=carry,
+                max_rows=max_rows,
+                min_gain=min_gain,
+                confidence=confidence,
+                max_queries=max_queries,
+                seed=seed,
+            )
+            command(plan, Call(address, state, force, as_json))
+
+    planned.__name__, planned.__doc__ = command.__name__, command.__doc__
+    return planned
+
+
+def apart(path: Path | None, split: str) -> Judgements | None:
+    """Read judgements to score apart; of a BEIR folder, *split*."""
+    if path is None:
+        return None
+    return load(path, [split] if path.is_dir() else [])

@@ -1,0 +1,61 @@
+"""What the command line has in common: a collection that is closed, a report that is shown, a failure that is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+import nudge_vdb
+from nudge_vdb.contract import Collection
+from nudge_vdb.report import Report
+
+INTERRUPTED = 130
+
+
+@contextmanager
+def opened(address: str) -> Iterator[Collection]:
+    """Open the collection, and close it whatever happens."""
+    collection = nudge_vdb.connect(address)
+    try:
+        yield collection
+    finally:
+        collection.close()
+
+
+def show(report: Report, as_json: bool, *pictures: Callable[[Report, Console], None]) -> None:
+    """Print *report* on stdout: as one JSON object, or as *pictures* for people."""
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False))
+        return
+    console = Console()
+    for picture in pictures:
+        picture(report, console)
+
+
+def own_log() -> logging.Handler:
+    """Return a handler for what this project has to say; what goes wrong in a client comes back as an error of ours."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.name.startswith("nudge_vdb"))
+    return handler
+
+
+def told(failure: typer.TyperException) -> str:
+    """Return what the command line parser says, with the option's own name in it."""
+    say = getattr(failure, "format_message", None)
+    return str(say() if say else failure).rstrip(".")
+
+
+def fail(name: str, message: str, status: int) -> None:
+    """Say what went wrong on stderr, or as JSON on stdout, and exit."""
+    if "--json" in sys.argv:
+        print(json.dumps({"error": name, "message": message, "status": status}, ensure_ascii=False))
+    else:
+        Console(stderr=True, highlight=False).print(f"[bold red]{name}[/]: ", end="")
+        print(message, file=sys.stderr)
+    sys.exit(status)
