@@ -10,7 +10,7 @@ from nudge_vdb.contract import Collection, agree
 from nudge_vdb.errors import BadOption, NotProven, StateConflict, UnfitCollection
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
-from nudge_vdb.notes import require_own, withdraw
+from nudge_vdb.notes import own_note, require_own, withdraw
 from nudge_vdb.options import Choices, Options
 from nudge_vdb.pages import forget, page_out
 from nudge_vdb.phases import Phases
@@ -158,8 +158,11 @@ def resume(collection: Collection, *, state: Folder = None, phases: Phases | Non
     """Finish the move that was interrupted, forth or back; return None where none was."""
     home = known_state(collection, state)
     with home.locked():
-        require_own(Patient(collection), home)
+        patient = Patient(collection)
+        require_own(patient, home)
         to = home.journal.unfinished
+        if to is None and home.journal.live == 0 and own_note(patient, home.traits):
+            to = 0  # the run died before it took back the note
         return None if to is None else _move(collection, home, to, _known(home, to), phases or Phases())
 
 

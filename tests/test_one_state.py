@@ -108,6 +108,17 @@ def test_at_the_base_the_note_is_withdrawn_and_any_state_may_begin(world, tmp_pa
         tune(world.collection, world.train, tmp_path / "one")
 
 
+def test_a_note_left_by_a_roll_back_that_died_at_its_end_is_withdrawn_by_resume(world, tmp_path, monkeypatch):
+    tune(world.collection, world.train, tmp_path)
+    monkeypatch.setattr("nudge_vdb.run.withdraw", lambda *_: None)
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert world.collection.notes()
+    monkeypatch.undo()
+    nudge_vdb.resume(world.collection, state=tmp_path)
+    assert not world.collection.notes()
+    assert nudge_vdb.resume(world.collection, state=tmp_path) is None
+
+
 def test_a_note_that_cannot_be_read_stops_every_write(world, tmp_path):
     world.collection.kept["nudge_vdb/x"] = "{"
     with pytest.raises(StateConflict, match=r"the note nudge_vdb/x .* cannot be read"):
