@@ -19,7 +19,7 @@ pytestmark = pytest.mark.large
 
 ROWS = int(os.environ.get("NUDGE_VDB_LARGE_ROWS", "200000"))
 WIDTH = 384
-JUDGED = ROWS // 20
+CARRIED = ROWS // 2
 PER_ROW = 3
 AT_ONCE = 1000
 
@@ -37,12 +37,15 @@ def unit(vectors):
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def made(seed=0):
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(ROWS // 100, WIDTH))
-    rows = unit(centres[rng.integers(0, len(centres), ROWS)] + 0.3 * rng.normal(size=(ROWS, WIDTH)))
-    wanted = np.repeat(rng.choice(ROWS, JUDGED, replace=False), PER_ROW)
-    shift = np.repeat(rng.normal(size=(JUDGED, WIDTH)), PER_ROW, axis=0)
+def made(count, shared):
+    """Make *count* rows; a *shared* part, 0 to 1, of the way from row to query is the same for all."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(count // 100, WIDTH))
+    rows = unit(centres[rng.integers(0, len(centres), count)] + 0.3 * rng.normal(size=(count, WIDTH)))
+    judged = count // 20
+    wanted = np.repeat(rng.choice(count, judged, replace=False), PER_ROW)
+    own = np.repeat(rng.normal(size=(judged, WIDTH)), PER_ROW, axis=0)
+    shift = shared * rng.normal(size=WIDTH) + (1 - shared) * own
     noise = 2.0 * shift + 1.0 * rng.normal(size=(len(wanted), WIDTH))
     return Made(rows, unit(rows[wanted] + noise / np.sqrt(WIDTH)), wanted)
 
@@ -71,11 +74,12 @@ class QdrantRows:
     def fill(self, rows):
         sizes = {"text": WIDTH, "other": 4}
         config = {name: models.VectorParams(size=size, distance=models.Distance.COSINE) for name, size in sizes.items()}
-        others = unit(np.random.default_rng(1).normal(size=(ROWS, 4)))
+        others = unit(np.random.default_rng(1).normal(size=(len(rows), 4)))
         with self.client() as client:
+            client.delete_collection("large")
             client.create_collection("large", vectors_config=config, **self.shards)
-            for first in range(0, ROWS, AT_ONCE):
-                places = range(first, min(first + AT_ONCE, ROWS))
+            for first in range(0, len(rows), AT_ONCE):
+                places = range(first, min(first + AT_ONCE, len(rows)))
                 points = models.Batch(
                     ids=[place + 1 for place in places],
                     vectors={
@@ -86,8 +90,8 @@ class QdrantRows:
                 )
                 client.upsert("large", points, wait=True)
 
-    def read(self):
-        vectors, rest, offset = np.zeros((ROWS, WIDTH), np.float32), {}, None
+    def read(self, count):
+        vectors, rest, offset = np.zeros((count, WIDTH), np.float32), {}, None
         with self.client() as client:
             while True:
                 points, offset = client.scroll("large", limit=2000, offset=offset, with_vectors=True)
@@ -104,7 +108,7 @@ class QdrantClusterRows(QdrantRows):
     shards = {"shard_number": 6, "replication_factor": 2}
 
     def __init__(self, request):
-        self.server = request.getfixturevalue("qdrant_cluster").nodes[0]
+        self.server = request.getfixturevalue("qdrant_cluster").nodes[0].server
         self.address = self.server.address("large", vector="text", timeout="300")
 
 
@@ -120,6 +124,7 @@ class MilvusRows:
 
     def fill(self, rows):
         with self.client() as client:
+            client.drop_collection("large")
             schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
             schema.add_field("id", DataType.INT64, is_primary=True)
             schema.add_field("text", DataType.FLOAT_VECTOR, dim=WIDTH)
@@ -128,15 +133,15 @@ class MilvusRows:
             index = client.prepare_index_params()
             index.add_index("text", index_type="FLAT", metric_type="COSINE")
             client.create_collection("large", schema=schema, index_params=index)
-            for first in range(0, ROWS, AT_ONCE):
-                places = range(first, min(first + AT_ONCE, ROWS))
+            for first in range(0, len(rows), AT_ONCE):
+                places = range(first, min(first + AT_ONCE, len(rows)))
                 client.insert("large", [{"id": place + 1, "text": rows[place], **payload(place)} for place in places])
             client.query("large", filter="id == 1", consistency_level="Strong")
 
-    def read(self):
-        vectors, rest = np.zeros((ROWS, WIDTH), np.float32), {}
+    def read(self, count):
+        vectors, rest = np.zeros((count, WIDTH), np.float32), {}
         with self.client() as client:
-            for first in range(1, ROWS + 1, AT_ONCE):
+            for first in range(1, count + 1, AT_ONCE):
                 found = client.query(
                     "large", filter=f"id >= {first} and id < {first + AT_ONCE}", output_fields=["*"],
                     consistency_level="Strong" if first == 1 else "Bounded",
@@ -150,43 +155,80 @@ class MilvusRows:
 ENGINES = [QdrantRows, QdrantClusterRows, pytest.param(MilvusRows, marks=pytest.mark.milvus_server)]
 
 
+def filled(engine, data):
+    """Fill the collection; return its vectors, the digests of all else, and the seconds it took."""
+    start = time.perf_counter()
+    engine.fill(data.rows)
+    seconds = time.perf_counter() - start
+    vectors, rest = engine.read(len(data.rows))
+    assert len(rest) == len(data.rows)
+    return vectors, rest, seconds
+
+
+def as_jsonl(path, data):
+    with path.open("w") as file:
+        for number, (query, row) in enumerate(zip(data.queries, data.wanted, strict=True)):
+            line = {"query_id": str(number), "vector": query.tolist(), "relevant": [str(row + 1)]}
+            file.write(json.dumps(line) + "\n")
+    return path
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_large_tune_changes_the_rows_it_planned_and_nothing_else_and_can_be_undone(
     engine, request, nudge_vdb, figure, tmp_path
 ):
-    engine, data = engine(request), made()
-    start = time.perf_counter()
-    engine.fill(data.rows)
-    filled = time.perf_counter() - start
-    vectors, rest = engine.read()
-    assert len(rest) == ROWS
-    judgements = tmp_path / "judgements.jsonl"
-    with judgements.open("w") as file:
-        for number, (query, row) in enumerate(zip(data.queries, data.wanted, strict=True)):
-            line = {"query_id": str(number), "vector": query.tolist(), "relevant": [str(row + 1)]}
-            file.write(json.dumps(line) + "\n")
+    engine, data = engine(request), made(ROWS, shared=0.0)
+    vectors, rest, seconds = filled(engine, data)
+    judgements = as_jsonl(tmp_path / "judgements.jsonl", data)
 
-    status, report = nudge_vdb("tune", engine.address, "--judgements", judgements)
+    status, report = nudge_vdb("tune", engine.address, "--judgements", judgements, "--cold-share", 0)
     assert (status, report["status"], report["proven"]) == (0, "applied", True)
-    assert report["written"] == report["moved"] == JUDGED
-    tuned, tuned_rest = engine.read()
-    moved = np.flatnonzero((tuned != vectors).any(axis=1))
-    assert set(moved) == set(data.wanted)
+    assert report["written"] == report["moved"] == len(set(data.wanted))
+    tuned, tuned_rest = engine.read(ROWS)
+    assert set(np.flatnonzero((tuned != vectors).any(axis=1))) == set(data.wanted)
     assert tuned_rest == rest
-    figure(_figures(type(engine).__name__, filled, report))
+    figures = _figures(engine, seconds, report)
 
     status, report = nudge_vdb("rollback", engine.address, "--to", "0")
-    assert (status, report["written"]) == (0, JUDGED)
-    undone, undone_rest = engine.read()
+    assert (status, report["written"]) == (0, len(set(data.wanted)))
+    undone, undone_rest = engine.read(ROWS)
     assert undone_rest == rest
     assert (undone == vectors).all()
+    figure(figures)
 
 
-def _figures(name, filled, report):
-    seconds, rows = report["seconds"], {"page out": ROWS, "write": report["written"], "verify": report["written"]}
-    rates = ", ".join(f"{phase} {count / seconds[phase]:,.0f} rows/s" for phase, count in rows.items())
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_large_carried_tune_costs_what_the_plan_said_and_can_be_undone(engine, request, nudge_vdb, figure, tmp_path):
+    engine, data = engine(request), made(CARRIED, shared=0.8)
+    vectors, rest, seconds = filled(engine, data)
+    judgements = as_jsonl(tmp_path / "judgements.jsonl", data)
+
+    status, report = nudge_vdb("plan", engine.address, "--judgements", judgements, "--carry", "on")
+    assert (status, report["proven"]) == (0, True)
+    start = time.perf_counter()
+    status, report = nudge_vdb("apply", engine.address)
+    took = (time.perf_counter() - start) / 60
+    assert (status, report["written"]) == (0, report["moved"])
+    assert report["verified"]["tuned"] == CARRIED
+    tuned, tuned_rest = engine.read(CARRIED)
+    assert (tuned != vectors).any(axis=1).all()
+    assert tuned_rest == rest
+    figures = f"carried, {_figures(engine, seconds, report)}; price {report['minutes']:.2f} minutes, took {took:.2f}"
+
+    status, report = nudge_vdb("rollback", engine.address, "--to", "0")
+    assert (status, report["written"]) == (0, CARRIED)
+    undone, undone_rest = engine.read(CARRIED)
+    assert undone_rest == rest
+    assert (undone == vectors).all()
+    figure(figures)
+
+
+def _figures(engine, seconds_to_fill, report):
+    seconds = report["seconds"]
+    rates = {"page out": report["rows"], "write": report["written"], "verify": report["written"]}
+    told_rates = [f"{name} {rows / seconds[name]:,.0f} rows/s" for name, rows in rates.items() if name in seconds]
     return (
-        f"{name}: {ROWS:,} rows of {WIDTH} (filled in {filled:.0f} s), {report['moved']:,} moved; {rates}; "
-        f"compute {seconds['compute']:.0f} s; {report['metric']} {report['before']:.3f} to {report['after']:.3f}; "
-        "0 payloads, 0 other vectors and 0 other rows changed; undone bit for bit"
+        f"{type(engine).__name__}: {report['rows']:,} rows of {WIDTH} (filled in {seconds_to_fill:.0f} s), "
+        f"{report['moved']:,} moved; {', '.join(told_rates)}; {report['metric']} {report['before']:.3f} to "
+        f"{report['after']:.3f}; 0 payloads, 0 other vectors and 0 other rows changed; undone bit for bit"
     )
