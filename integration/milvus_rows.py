@@ -7,6 +7,7 @@ import pytest
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
+from integration.engines_cluster import wait_until
 from integration.judged import judged_rows, write_judgements
 from nudge_vdb_milvus.fixture import ID, VECTOR
 
@@ -45,8 +46,12 @@ def shared_docs(milvus_server):
 @pytest.fixture
 def docs(client, shared_docs):
     """The name of a collection without rows."""
-    client.delete(shared_docs, filter=f"{ID} >= 0 or {ID} < 0")
-    assert copies(client, shared_docs) == 0
+
+    def emptied():  # what another client wrote last may show after the first deletion
+        client.delete(shared_docs, filter=f"{ID} >= 0 or {ID} < 0")
+        return copies(client, shared_docs) == 0
+
+    wait_until(emptied, "a collection without rows")
     return shared_docs
 
 

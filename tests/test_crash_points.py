@@ -91,7 +91,7 @@ def told(version):
     content, manifest = version.content, dict(version.manifest)
     arrays = (content.keys.offsets, content.keys.content, content.base, content.tuned, content.seen)
     return [array.tobytes() for array in arrays], {
-        name: manifest[name] for name in manifest.keys() - {"created", "digest"}
+        name: manifest[name] for name in manifest.keys() - {"created", "digest", "minutes"}
     }
 
 

@@ -24,6 +24,8 @@ DISTANCES = {
 }
 OTHER = "other"
 AT_ONCE = 500
+PATIENCE = 60
+"""Seconds that the nodes of a cluster may take to agree on a new collection."""
 
 
 def open_fixture(address: Address, rows: Rows, metric: Metric) -> QdrantFixture:
@@ -59,9 +61,9 @@ def laid_out(
         raise BadOption(f"the collection {address.collection!r} exists already; choose another name")
     name = address.option("vector") or ""
     dense = models.VectorParams(size=rows.vectors.shape[1], distance=DISTANCES[metric], datatype=datatype)
-    client.create_collection(address.collection, **_layout(name, rows, dense), **layout)
+    client.create_collection(address.collection, timeout=PATIENCE, **_layout(name, rows, dense), **layout)
     for shard_key in shard_keys:
-        client.create_shard_key(address.collection, shard_key)
+        client.create_shard_key(address.collection, shard_key, timeout=PATIENCE)
     fixture = QdrantFixture(client, address.collection, name, scope_of(address), address.option("shard_key"))
     fixture.insert(rows)
     return fixture
