@@ -193,12 +193,13 @@ def diff(
 def prune(
     address: Address,
     keep: Annotated[int, typer.Option(help="How many of the newest versions stay, besides the live one.")],
+    gone: Annotated[bool, typer.Option("--gone", help="Rows that are not there are gone for good.")] = False,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Drop old versions; one that holds the base of a live row stays."""
+    """Drop old versions; one that alone knows the base of a row stays."""
     with opened(address) as collection:
-        pruned = nudge_vdb.prune(collection, keep=keep, state=state, phases=ShownPhases())
+        pruned = nudge_vdb.prune(collection, keep=keep, gone=gone, state=state, phases=ShownPhases())
     show(asdict(pruned), as_json, render.pruned)
 
 

@@ -25,6 +25,8 @@ Equal keys are the same row; the bytes survive a restart and are what the state 
 """
 
 Vectors = NDArray[np.float32]
+SETTLING = 8
+"""How often a vector is scaled and rounded at most until it stays."""
 Mask = NDArray[np.bool_]
 
 
@@ -200,8 +202,24 @@ class Collection(Protocol):
         """Let go of the engine; may be called again."""
 
 
+def as_stored(vectors: Vectors, traits: Traits) -> Vectors:
+    """Return vectors like *vectors* that the engine holds as they are sent; infinity where its precision overflows.
+
+    Scaling a rounded vector to length 1 and rounding it again can change its last bits, so that is done until it stays.
+    """
+    held = rounded(vectors, traits.precision)
+    scales = traits.rescales and traits.precision is not Precision.SINGLE
+    for _ in range(SETTLING if scales else 0):
+        lengths = np.linalg.norm(held.astype(np.float64), axis=1, keepdims=True)
+        again = rounded((held / np.where(lengths > 0, lengths, 1.0)).astype(np.float32), traits.precision)
+        if (again == held).all():
+            break
+        held = again
+    return held
+
+
 def rounded(vectors: Vectors, precision: Precision) -> Vectors:
-    """Return what an engine of this *precision* holds when it is sent *vectors*; infinity where it overflows."""
+    """Return *vectors* with as many digits as an engine of this *precision* holds; infinity where it overflows."""
     if precision is Precision.SINGLE:
         return vectors
     with np.errstate(over="ignore"):

@@ -44,9 +44,20 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         StateDamaged: it is missing or is no JSON object.
     """
+    return _parsed(path, _read(path))
+
+
+def _read(path: Path) -> bytes:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as exc:
+        return path.read_bytes()
+    except OSError as exc:
+        raise StateDamaged(f"{path} cannot be read: {exc}; restore it from a backup of the state") from exc
+
+
+def _parsed(path: Path, held: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(held)
+    except ValueError as exc:
         raise StateDamaged(f"{path} cannot be read: {exc}; restore it from a backup of the state") from exc
     if not isinstance(content, dict):
         raise StateDamaged(f"{path} does not hold a JSON object; restore it from a backup of the state")
@@ -64,9 +75,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises:
         StateDamaged: it is missing, or no byte for byte what :func:`sealed` facts look like.
     """
-    content = read_json(path)
+    held = _read(path)
+    content = _parsed(path, held)
     facts = {name: value for name, value in content.items() if name != "digest"}
-    if path.read_bytes() != json_bytes(sealed(facts)):
+    if held != json_bytes(sealed(facts)):
         raise StateDamaged(f"{path} is not what was written; restore it from a backup of the state")
     return content
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Traits, Vectors, rounded
+from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Traits, Vectors, as_stored
 from nudge_vdb.durable import write_array
 from nudge_vdb.errors import BadOption, UnfitCollection
-from nudge_vdb.judgements import Judgements, binary
+from nudge_vdb.judgements import Judgements, binary, merged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.metrics import parse_measure
@@ -109,11 +109,12 @@ class Form:
             raise UnfitCollection(f"the map of version {version.number} cannot be inverted; carry the rows instead")
         parts = [_apart(content, mapped, reach, part, traits) for part in _slices(len(content.keys))]
         judged = np.concatenate([places for places, _ in parts])
-        length = float(np.mean(np.concatenate([lengths for _, lengths in parts])))
+        carried_lengths = np.concatenate([np.ones(0), *(lengths for _, lengths in parts)])
+        length = float(carried_lengths.mean()) if len(carried_lengths) else 1.0
         units, lengths = unit(content.tuned[judged])
         asked = (length * units.astype(np.float64) - reach * mapped.matrix[-1]) @ np.linalg.inv(matrix)
         tuned = unit(asked)[0] if traits.rescales else asked * lengths[:, None]
-        return cls(version, matrix, judged.tolist(), rounded(tuned.astype(np.float32), traits.precision))
+        return cls(version, matrix, judged.tolist(), as_stored(tuned.astype(np.float32), traits))
 
     def content(self) -> Content:
         """Return the judged rows."""
@@ -170,7 +171,7 @@ def _measured(collection: Collection, home: State, form: Form, test: Judgements,
         pages = page_out(collection, home.pages, step)
     with phases("compute"):
         ground = settle(collection, pages, Lineage(home), [*keys.values(), *form.content().keys], home.journal.live)
-        judged = present(spelled(binary(test), keys, collection), keys, ground.place).judgements
+        judged = present(merged(spelled(binary(test), keys, collection)), keys, ground.place).judgements
         unseen = ~np.isin(query_digests(judged), form.version.content.seen)
         if unseen.sum() < FEWEST_QUERIES:
             return _not_measured(f"{unseen.sum()} test queries did not train, and {FEWEST_QUERIES} are needed")

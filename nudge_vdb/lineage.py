@@ -11,6 +11,9 @@ from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.state import State
 
+NEARLY = 1e-3
+"""How far a vector may be from what was sent, relative to its length, and be a change of the engine's making."""
+
 
 class Lineage:
     """Every row that we may have moved, with each base and each tuned vector it ever had.
@@ -81,6 +84,26 @@ class Lineage:
             differs[rows] = ~agree(base[rows], content.base[places[rows]], self._tolerance)
             judged[rows] = True
         return differs
+
+    def knows(self, keys: Sequence[RowKey]) -> Mask:
+        """Tell which of *keys* some version holds."""
+        known = np.zeros(len(keys), bool)
+        for content in self._versions.values():
+            known |= content.keys.find(keys) >= 0
+        return known
+
+    def nearly(self, number: int, keys: Sequence[RowKey], live: Vectors) -> Mask:
+        """Tell which *live* vectors are nearly what version *number* put there, as if the engine had changed them."""
+        near = np.zeros(len(keys), bool)
+        if number == 0:
+            return near
+        content = self._versions[number]
+        places = content.keys.find(keys)
+        rows = np.flatnonzero(places >= 0)
+        tuned = content.tuned[places[rows]].astype(np.float64)
+        apart = np.linalg.norm(live[rows] - tuned, axis=1)
+        near[rows] = apart <= NEARLY * np.linalg.norm(tuned, axis=1)
+        return near
 
     def holds(self, number: int, keys: Sequence[RowKey]) -> Mask:
         """Tell which of *keys* version *number* holds."""

@@ -17,7 +17,7 @@ from nudge_vdb.planning import Ground, settle
 from nudge_vdb.report import INTERNAL, now
 from nudge_vdb.retry import Patient
 from nudge_vdb.ridge import Map
-from nudge_vdb.run import Applied, apply, as_plan
+from nudge_vdb.run import Applied, apply, as_plan, resume
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state
 from nudge_vdb.state import State
@@ -33,12 +33,21 @@ def carry(collection: Collection, *, state: Folder = None, phases: Phases | None
         StateConflict: no version is live, the live one carries nothing, or a move was interrupted.
     """
     home, phases = known_state(collection, state), phases or Phases()
+    if _died_carrying(home):
+        resume(collection, state=state, phases=phases)
+        home = known_state(collection, state)
     with home.locked():
         require_own(Patient(collection), home)
         live = _live(home)
         version = _extended(Patient(collection), home, live, phases)
         forget(home.pages)
     return apply(as_plan(collection, home, version, phases), force=True)
+
+
+def _died_carrying(home: State) -> bool:
+    """Tell whether the move that was interrupted is one of these."""
+    unfinished = home.journal.unfinished
+    return bool(unfinished) and "newly_carried" in home.version(int(unfinished or 0)).manifest
 
 
 def _live(home: State) -> Version:
@@ -78,9 +87,12 @@ class Extension:
 
     def looked_through(self) -> tuple[int, Mask]:
         """Return how many rows are new, and which rows belong to the version, (n,)."""
-        parts = [self._placed(part) for part in self._pages.chunks()]
-        new = sum(int((moving & ~known).sum()) for moving, known, _ in parts)
-        return new, np.concatenate([moving for moving, _, _ in parts])
+        new, all_moving = 0, [np.zeros(0, bool)]
+        for part in self._pages.chunks():
+            moving, known, _ = self._placed(part)
+            new += int((moving & ~known).sum())
+            all_moving.append(moving)
+        return new, np.concatenate(all_moving)
 
     def content(self, moving: Mask) -> Content:
         """Return the rows that are *moving*."""

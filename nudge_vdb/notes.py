@@ -136,8 +136,14 @@ def _own(collection: Collection, traits: Traits) -> Note | None:
 
 def _note_of(state: State) -> Note:
     traits = state.traits
-    version = max(state.journal.begun(), default=0)
-    return Note(state.id, version, traits.vector, _short(traits.scope), socket.gethostname(), _cut(str(state.folder)))
+    return Note(
+        state.id,
+        state.journal.farthest(),
+        traits.vector,
+        _short(traits.scope),
+        socket.gethostname(),
+        _cut(str(state.folder)),
+    )
 
 
 def _text(note: Note) -> str:

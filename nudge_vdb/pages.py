@@ -47,7 +47,12 @@ class Pages:
     def scratch(self, name: str, rows: int) -> Vectors:
         """Return room for as many *rows*, mapped from a file that goes with the pages."""
         shape = (rows, self.vectors.shape[1])
-        return np.memmap(self.folder / f"{name}.f32", np.float32, "w+", shape=shape) if rows else np.empty(shape, "f4")
+        if not rows:
+            return np.empty(shape, np.float32)
+        path = self.folder / f"{name}.f32"
+        with path.open("wb") as file:  # to write into a mapped file that the disk has no room for would be fatal
+            os.posix_fallocate(file.fileno(), 0, 4 * rows * shape[1])
+        return np.memmap(path, np.float32, "r+", shape=shape)
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.choice import Choice
-from nudge_vdb.contract import Mask, RowKey, Traits, Vectors, rounded
+from nudge_vdb.contract import Mask, RowKey, Traits, Vectors, as_stored
 from nudge_vdb.errors import BadOption
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.keys import KeyTable
@@ -78,7 +78,7 @@ def _lengths(vectors: Vectors) -> Floats:
 def _scaled(course: Course, units: Vectors, lengths: Floats) -> Vectors:
     """Return *units* at *lengths*, or as they are where the engine scales them anyway."""
     scale = np.ones_like(lengths) if course.traits.rescales else lengths
-    return rounded((units.astype(np.float64) * scale[:, None]).astype(np.float32), course.traits.precision)
+    return as_stored((units.astype(np.float64) * scale[:, None]).astype(np.float32), course.traits)
 
 
 def _no_rows(course: Course) -> Vectors:
@@ -93,7 +93,7 @@ def carried(vectors: Vectors, mapped: Map, reach: float, traits: Traits) -> tupl
     units[~fit] = 0
     moved = turned(units, mapped.directions(units), reach)
     scale = np.ones_like(lengths) if traits.rescales else lengths
-    placed = rounded((moved * scale[:, None]).astype(np.float32), traits.precision)
+    placed = as_stored((moved * scale[:, None]).astype(np.float32), traits)
     return fit, np.where(fit[:, None], placed, vectors)
 
 
@@ -134,12 +134,14 @@ class Placement:
         vectors = course.ground.pages.vectors[part]
         moving: Mask = np.isfinite(vectors).all(axis=1) & np.any(vectors, axis=1)
         wanted = slice(*(int(each) for each in np.searchsorted(course.wanted, [part.start, part.stop])))
-        moving[course.wanted[wanted] - part.start] = nudged(course, wanted, self.step)[0]
+        moving[course.wanted[wanted] - part.start] = True  # also one that stays: it belongs to the version, at its base
         return np.asarray(moving)
 
     def judged_moving(self) -> int:
         """Return how many judged rows move."""
-        return int(nudged(self.course, slice(0, len(self.course.wanted)), self.step)[0].sum())
+        wanted = len(self.course.wanted)
+        parts = (slice(first, min(first + COMPARED_AT_ONCE, wanted)) for first in range(0, wanted, COMPARED_AT_ONCE))
+        return sum(int(nudged(self.course, part, self.step)[0].sum()) for part in parts)
 
     def scores(self, judgements: Judgements) -> tuple[Floats, Floats]:
         """Return what each query scores at the base and where the plan puts the rows, both (nq,)."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nudge_vdb.contract import Collection, agree
+from nudge_vdb.lineage import Lineage
 from nudge_vdb.snapshot import Content
 from nudge_vdb.state import State
 from nudge_vdb.writeback import batches
@@ -23,9 +24,9 @@ LARGE = 1000
 def price(collection: Collection, home: State, content: Content) -> dict[str, Any]:
     """Return what applying *content* costs, as far as can be told without writing.
 
-    A move reads every row of the version twice, before it writes it and afterwards.
+    A move reads every row that any version holds twice, before it writes and afterwards.
     """
-    rows, writes = len(content.keys), _writes(home, content)
+    rows, writes = len({*Lineage(home).keys(), *content.keys}), _writes(home, content)
     reading = _seconds_to_read(collection, content)
     measured = home.journal.large_move(LARGE)
     writing = READS_PER_WRITE * reading if measured is None else _seconds_to_write(*measured, reading)

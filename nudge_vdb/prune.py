@@ -25,11 +25,16 @@ class Pruned:
     dropped: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     needed: dict[int, int] = field(default_factory=dict)
-    """Versions that were to go and stay, with the number of live rows whose base only they know."""
+    """Versions that were to go and stay, with the number of rows whose base only they know."""
 
 
-def prune(collection: Collection, *, keep: int, state: Folder = None, phases: Phases | None = None) -> Pruned:
-    """Drop all versions but the newest *keep*, the live one, and those that hold the base of a live row.
+def prune(
+    collection: Collection, *, keep: int, gone: bool = False, state: Folder = None, phases: Phases | None = None
+) -> Pruned:
+    """Drop all versions but the newest *keep*, the live one, and those that alone know the base of a row.
+
+    A row that is not there counts too, since it may come back, for instance into the scope; with *gone*, rows that are
+    not there are gone for good.
 
     Raises:
         BadOption: *keep* is negative.
@@ -43,15 +48,15 @@ def prune(collection: Collection, *, keep: int, state: Folder = None, phases: Ph
         require_own(patient, home)
         if home.journal.unfinished is not None:
             raise StateConflict("a move was interrupted; finish it with 'nudge-vdb resume ADDRESS', then prune")
-        return _prune(patient, home, keep)
+        return _prune(patient, home, keep, gone=gone)
 
 
-def _prune(collection: Collection, home: State, keep: int) -> Pruned:
+def _prune(collection: Collection, home: State, keep: int, *, gone: bool) -> Pruned:
     numbers = [version.number for version in home.versions()]
     old = [number for number in numbers[: max(0, len(numbers) - keep)] if number != home.journal.live]
     pruned = Pruned()
     for number in old:
-        needed = _rows_that_need(number, collection, home)
+        needed = _rows_that_need(number, collection, home, gone=gone)
         if needed:
             pruned.needed[number] = needed
         else:
@@ -61,19 +66,20 @@ def _prune(collection: Collection, home: State, keep: int) -> Pruned:
     return pruned
 
 
-def _rows_that_need(number: int, collection: Collection, home: State) -> int:
-    """Return how many live rows would have another base, or none, if version *number* were not there."""
+def _rows_that_need(number: int, collection: Collection, home: State, *, gone: bool) -> int:
+    """Return how many rows would have another base, or none, if version *number* were not there."""
     if number not in home.journal.begun():
         return 0
     known, rest = Lineage(home), Lineage(home, without=number)
     keys = home.version(number).content.keys
     parts = batches(len(keys), home.traits.width)
-    return sum(_needing(collection, known, rest, keys.at(part)) for part in parts)
+    return sum(_needing(collection, known, rest, keys.at(part), keep_away=not gone) for part in parts)
 
 
-def _needing(collection: Collection, known: Lineage, rest: Lineage, keys: Sequence[RowKey]) -> int:
+def _needing(collection: Collection, known: Lineage, rest: Lineage, keys: Sequence[RowKey], *, keep_away: bool) -> int:
     live = np.zeros((len(keys), collection.traits.width), np.float32)
     found = collection.fetch(keys, live)
     base, ours = known.bases(keys, live)
     differs = ~agree(base, rest.bases(keys, live)[0], collection.traits.tolerance)
-    return int((found & ours & differs).sum())
+    away = ~found & ~rest.knows(keys) if keep_away else np.zeros(len(keys), bool)
+    return int((away | (found & ours & differs)).sum())

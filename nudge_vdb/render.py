@@ -215,7 +215,10 @@ def pruned(report: Report, console: Console) -> None:
     """Show what became of the versions."""
     _say(console, f"dropped: {_numbers(report['dropped'])}; kept: {_numbers(report['kept'])}")
     for number, rows in report["needed"].items():
-        _say(console, f"• version {number} stays: only it knows the base of {rows:,} live rows")
+        _say(
+            console,
+            f"• version {number} stays: only it knows the base of {rows:,} rows (--gone: not of those that are gone)",
+        )
 
 
 def _numbers(versions: list[int]) -> str:

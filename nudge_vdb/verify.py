@@ -44,13 +44,14 @@ def verify_live(number: int, collection: Collection, lineage: Lineage, progress:
         base, ours = lineage.bases(keys, live)
         target, held = lineage.targets(number, keys, base), lineage.holds(number, keys)
         there = agree(live, target, traits.tolerance) & found & ours
+        near = lineage.nearly(number, keys, live)
         at_base = agree(target, base, 0.0)  # also where its owner has embedded the row again since that version
         findings.tuned += int((there & ~at_base).sum())
         findings.base += int((there & at_base).sum())
         for names, which in (
-            (findings.re_embedded, found & ~ours & held),
+            (findings.re_embedded, found & ~ours & held & ~near),
             (findings.missing, ~found & held),
-            (findings.astray, found & ours & ~there),
+            (findings.astray, found & ((ours & ~there) | (~ours & near))),
         ):
             names += [collection.text_of(keys[place]) for place in np.flatnonzero(which)]
         done += len(keys)

@@ -54,7 +54,8 @@ class _Move:
     lineage: Lineage
     require_hold: Callable[[], None]
     """Raises where another run has taken over."""
-    start: int
+    starts: tuple[int, ...]
+    """The version that was live, and the one that an interrupted move was on its way to."""
     goal: int
     doubted: Sequence[tuple[RowKey, RowKey]]
     """First and last keys of rows that may have been sent before without an answer.
@@ -82,7 +83,8 @@ def move_to(
         Locked: another run has taken over; nothing was written since.
     """
     start, keys = state.journal.live, lineage.keys()
-    move = _Move(collection, lineage, state.require_hold, start, number, state.journal.in_doubt())
+    starts = (start, state.journal.unfinished or 0)
+    move = _Move(collection, lineage, state.require_hold, starts, number, state.journal.in_doubt())
     parts = list(batches(len(keys), state.traits.width))
     spans = [(keys[part.start].hex(), keys[part.stop - 1].hex()) for part in parts]
     state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys), "next": next(iter(spans), None)})
@@ -139,7 +141,8 @@ def _write_once(move: _Move, keys: list[RowKey], doubtful: Mask, tally: Tally) -
     found = collection.fetch(keys, live)
     base, ours = lineage.bases(keys, live)
     target = lineage.targets(move.goal, keys, base)
-    left, wanted = lineage.holds(move.start, keys), lineage.holds(move.goal, keys)
+    left = np.any([lineage.holds(number, keys) for number in move.starts], axis=0)
+    wanted = lineage.holds(move.goal, keys)
     there = found & ours & agree(live, target, collection.traits.tolerance)
     due = found & ours & (doubtful | ~there)
     owners = (found & ~ours & left & ~wanted) | (found & ours & lineage.rebased(move.goal, keys, base))

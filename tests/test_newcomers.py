@@ -1,11 +1,14 @@
 """Rows that come after a plan, or are embedded again, are carried by the map of the version that is live."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import nudge_vdb
 from nudge_vdb.contract import Metric, Rows
 from nudge_vdb.errors import StateConflict
+from nudge_vdb.testing import Faulty
 
 
 def tuned(world, folder, **choices):
@@ -39,6 +42,36 @@ def test_a_row_that_comes_later_ends_where_it_would_have_been_carried_at_once(wo
     assert (told["reach"], told["ridge"]) == (same["reach"], same["ridge"])
     for text, vector in early.vectors().items():
         np.testing.assert_allclose(late.vectors()[text], vector, atol=1e-6)
+
+
+def test_a_judged_row_that_stays_at_its_base_is_no_newcomer(worlds, tmp_path):
+    """Its queries point away from it, so NUDGE leaves it alone, and so must the map."""
+    world = worlds(apart=1.0)
+    away = world.train.query_ids.index("q1")
+    vectors = world.train.vectors.copy()
+    row = world.train.rows[list(world.train.query).index(away)]
+    mine = [query for query, text in zip(world.train.query, world.train.rows, strict=True) if text == row]
+    vectors[mine] = -world.vectors()[row]
+    judgements = replace(world.train, vectors=vectors)
+    nudge_vdb.apply(nudge_vdb.plan(world.collection, judgements, state=tmp_path, carry="on"), force=True)
+    counted = Faulty(world.collection)
+    assert nudge_vdb.carry(counted, state=tmp_path).report["version"] == 1
+    assert counted.calls["write"] == 0
+
+
+def test_a_carry_that_died_is_finished_by_the_next(worlds, tmp_path):
+    world = worlds(apart=1.0)
+    rows = without(world, LATE)
+    tuned(world, tmp_path)
+    world.fixture.insert(rows)
+
+    def die():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nudge_vdb.carry(Faulty(world.collection, after={("write", 1): die}), state=tmp_path)
+    assert nudge_vdb.carry(world.collection, state=tmp_path).report["status"] == "applied"
+    assert nudge_vdb.verify(world.collection, state=tmp_path).tuned == 200
 
 
 def test_what_was_carried_later_can_be_undone(worlds, tmp_path):

@@ -108,6 +108,18 @@ def test_at_the_base_the_note_is_withdrawn_and_any_state_may_begin(world, tmp_pa
         tune(world.collection, world.train, tmp_path / "one")
 
 
+def test_pruning_the_newest_version_does_not_make_an_older_copy_good_again(world, tmp_path):
+    state, copy = tmp_path / "state", tmp_path / "copy"
+    tune(world.collection, world.train, state)
+    shutil.copytree(state, copy)
+    tune(world.collection, world.fewer, state)
+    nudge_vdb.rollback(world.collection, to=1, state=state)
+    nudge_vdb.prune(world.collection, keep=0, state=state)
+    nudge_vdb.rollback(world.collection, to=1, state=state)
+    with pytest.raises(StateConflict, match="older than the collection"):
+        nudge_vdb.rollback(world.collection, to=0, state=copy)
+
+
 def test_a_note_left_by_a_roll_back_that_died_at_its_end_is_withdrawn_by_resume(world, tmp_path, monkeypatch):
     tune(world.collection, world.train, tmp_path)
     monkeypatch.setattr("nudge_vdb.run.withdraw", lambda *_: None)

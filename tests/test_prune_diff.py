@@ -72,6 +72,22 @@ def test_a_version_that_alone_knows_the_base_of_a_live_row_stays(world, tune, tm
     assert prune(world.collection, keep=0, state=tmp_path).dropped == [1, 2]
 
 
+def test_a_version_that_alone_knows_the_base_of_a_row_that_is_away_stays_unless_it_is_gone_for_good(
+    world, tune, tmp_path
+):
+    """A row that left the scope may come back into it, tuned as it is."""
+    before = world.vectors()
+    tune(world.train)
+    row = world.fixture.collection.rows.pop("row 001")
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert prune(world.collection, keep=0, state=tmp_path).needed == {1: 1}
+    world.fixture.collection.rows["row 001"] = row
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert (world.vectors()["row 001"] == before["row 001"]).all()
+    world.fixture.delete(["row 001"])
+    assert prune(world.collection, keep=0, gone=True, state=tmp_path).dropped == [1]
+
+
 def test_the_live_version_stays_however_old_it_is(world, tune, tmp_path):
     for judgements in (world.train, world.fewer, world.test):
         tune(judgements)

@@ -344,6 +344,33 @@ def test_an_apply_interrupted_anywhere_can_be_repeated_or_undone(call, number, m
     assert same(before, world.vectors())
 
 
+def test_what_went_away_or_changed_meanwhile_is_listed_when_an_interrupted_move_is_undone(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 10)
+
+    def die():
+        raise KeyboardInterrupt
+
+    plan = nudge_vdb.plan(Faulty(world.collection, before={("write", 5): die}), world.train, state=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        nudge_vdb.apply(plan)
+    world.fixture.delete(["row 000"])
+    world.fixture.re_embed(["row 001"], np.ones((1, world.collection.width), np.float32))
+    undone = nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert undone.skipped == {"missing": ["row 000"]}
+    assert undone.report["rebased"] == ["row 001"]
+
+
+def test_a_vector_that_the_engine_changed_is_unverified_and_not_its_owners(world, tmp_path):
+    class Blurs(type(world.collection)):
+        def stored(self, vector):
+            return super().stored(vector) * np.float32(1.0001)
+
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    world.collection.__class__ = Blurs
+    applied = nudge_vdb.apply(plan)
+    assert sorted(applied.skipped["unverified"]) == sorted(set(world.train.rows))
+
+
 def test_planning_over_an_interrupted_apply_still_starts_from_the_base(worlds, tmp_path, monkeypatch):
     world, fresh = worlds(Metric.DOT), worlds(Metric.DOT)
     monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 10)
