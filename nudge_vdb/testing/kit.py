@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,6 +29,7 @@ from nudge_vdb.contract import (
 )
 from nudge_vdb.testing.examples import example_rows
 
+LOOKS, BETWEEN_LOOKS = 40, 0.1
 INTEGERS = [*range(1, 41), 500, 2**31, 2**53 + 1, 2**62]
 
 
@@ -235,10 +237,10 @@ class CollectionContract:
         assert dict(collection.notes()) == {}
         texts = {"nudge_vdb/a?b=c": '{"quoted": "\\"}', "nudge_vdb/b": "x" * 1000}
         assert [collection.leave_note(name, text) for name, text in texts.items()] == [True, True]
-        assert dict(collection.notes()) == texts
+        assert notes_in_the_end(collection, texts) == texts
         assert collection.leave_note("nudge_vdb/b", "changed")
         assert collection.leave_note("nudge_vdb/a?b=c", "")
-        assert dict(collection.notes()) == {"nudge_vdb/b": "changed"}
+        assert notes_in_the_end(collection, {"nudge_vdb/b": "changed"}) == {"nudge_vdb/b": "changed"}
         assert collection.leave_note("nudge_vdb/never", "")
         after = fixture.read()
         assert {text: row.payload for text, row in after.items()} == {text: row.payload for text, row in before.items()}
@@ -279,6 +281,15 @@ class CollectionContract:
 def _expected_to_fail(test: object) -> bool:
     marks = getattr(test, "pytestmark", [])
     return any(mark.name == "xfail" and mark.kwargs.get("strict") and mark.kwargs.get("reason") for mark in marks)
+
+
+def notes_in_the_end(collection: Collection, expected: dict[str, str]) -> dict[str, str]:
+    """Return the notes when they are as *expected*, or after some seconds: the nodes of a cluster agree in time."""
+    for _ in range(LOOKS):
+        if dict(collection.notes()) == expected:
+            break
+        time.sleep(BETWEEN_LOOKS)
+    return dict(collection.notes())
 
 
 def scan_all(collection: Collection, limit: int, cursor: str | None = None) -> tuple[list[RowKey], Vectors]:
