@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from nudge_vdb.errors import BadAddress
 
+Scalar = str | int | float | bool
+
+PAIR = re.compile(r'(?P<key>[^:,]+):(?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:,|$)')
+INTEGERS = range(-(2**63), 2**63)
 SHAPE = "backend[+transport]://[host[:port]]/[…/]collection[?option=value&…]"
 
 
@@ -47,11 +55,47 @@ class Address:
             raise BadAddress(f"option {name}={text}: give a number of seconds above 0")
         return seconds
 
+    def pairs(self, name: str) -> dict[str, str]:
+        """Return the option *name* read as ``key:value[,key:value…]``, nothing where it was not given."""
+        text = self.options.get(name)
+        pairs = [] if text is None else list(_pairs(name, text))
+        if text is not None and (not pairs or len(dict(pairs)) < len(pairs)):
+            raise BadAddress(f"option {name}={text}: a key stands there twice, or none does; {_expected(name)}")
+        return dict(pairs)
+
     def allow(self, *names: str) -> None:
         """Refuse any option not among *names*."""
         unknown = sorted(set(self.options) - set(names))
         if unknown:
             raise BadAddress(f"{self.backend} addresses have no option {', '.join(unknown)}; known: {', '.join(names)}")
+
+
+def scalar_of(text: str) -> Scalar | None:
+    """Return the JSON scalar that *text* is, *text* itself where it is no JSON, None where it is no single value.
+
+    A whole number is an integer, of 64 bits; NaN and Infinity are texts.
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return text
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str | bool) or (isinstance(value, float) and isfinite(value)):
+        return value
+    return value if isinstance(value, int) and value in INTEGERS else None
+
+
+def named_conditions(values: Mapping[str, Scalar], given: str) -> dict[str, str]:
+    """Return the conditions that *values* by key, and the filter *given* (or ""), are, in one spelling, by name.
+
+    Two scopes that want different values of one key have no row in common, and the name of such a condition says the
+    key; of two filters that is not known, so each has a name of its own.
+    """
+    named = {f"where:{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    if given:
+        named[f"filter:{hashlib.sha256(given.encode()).hexdigest()[:8]}"] = given
+    return named
 
 
 def canonical_host(host: str) -> str:
@@ -90,6 +134,24 @@ def parse_address(text: str) -> Address:
     host = parts.netloc if port is None else parts.netloc.rpartition(":")[0]
     place = (unquote(host), port, unquote(path), unquote(collection))
     return Address(backend, transport, *place, _options(text, parts.query))
+
+
+def _pairs(name: str, text: str) -> Iterator[tuple[str, str]]:
+    place = 0
+    while place < len(text):
+        found = PAIR.match(text, place)
+        if not found:
+            raise BadAddress(f"option {name}={text}: {text[place:]!r} is not understood; {_expected(name)}")
+        yield found["key"], found["value"]
+        place = found.end()
+
+
+def _expected(name: str) -> str:
+    return f"expected {name}=key:value[,key:value…], a value with a comma in quotes"
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def _shown(text: str) -> str:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 
 from pymilvus import DataType
 
-from nudge_vdb.address import Address
+from nudge_vdb.address import Address, Scalar, named_conditions, scalar_of
 from nudge_vdb.errors import BadAddress, UnfitCollection
 from nudge_vdb_milvus.filters import literal
 from nudge_vdb_milvus.fitness import Description
 
-Scalar = str | int | float | bool
-
 OPTIONS = ("partition", "where", "filter")
-_PAIR = re.compile(r'(?P<key>[^:,]+):(?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:,|$)')
-_WHERE = "expected where=key:value[,key:value…], a value with a comma in quotes"
-_INTEGERS = range(-(2**63), 2**63)
 _PLAIN = {
     DataType.BOOL,
     DataType.INT8,
@@ -62,16 +54,10 @@ class Bounds:
 
     @property
     def conditions(self) -> dict[str, str]:
-        """The conditions in their one spelling, by name.
-
-        Two scopes that want different values of one key, or different partitions, have no row in common, and the name
-        of such a condition says the key; of two filters that is not known, so each has a name of its own.
-        """
-        named = {f"where:{key}": json.dumps(value, ensure_ascii=False) for key, value in self.values.items()}
+        """The conditions in their one spelling, by name; two partitions have no row in common either."""
+        named = named_conditions(self.values, self.given)
         if self.partition:
             named["partition"] = self.partition
-        if self.given:
-            named[f"filter:{hashlib.sha256(self.given.encode()).hexdigest()[:8]}"] = self.given
         return named
 
 
@@ -88,7 +74,7 @@ def scope_of(address: Address) -> Scope:
     for name, text in zip(OPTIONS, (partition, where, given), strict=True):
         if text is not None and not text.strip():
             raise BadAddress(f"option {name}= is empty; leave it away to mean all rows")
-    return Scope(partition or "", {} if where is None else _values(where), (given or "").strip())
+    return Scope(partition or "", address.pairs("where"), (given or "").strip())
 
 
 def bounds_of(scope: Scope, description: Description) -> Bounds:
@@ -115,49 +101,15 @@ def joined(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else " and ".join(f"({part})" for part in parts)
 
 
-def _values(text: str) -> dict[str, str]:
-    pairs = list(_pairs(text))
-    values = dict(pairs)
-    if not pairs or len(values) < len(pairs):
-        raise BadAddress(f"option where={text}: a key stands there twice, or none does; {_WHERE}")
-    return values
-
-
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    place = 0
-    while place < len(text):
-        found = _PAIR.match(text, place)
-        if not found:
-            raise BadAddress(f"option where={text}: {text[place:]!r} is not understood; {_WHERE}")
-        yield found["key"], found["value"]
-        place = found.end()
-
-
 def _typed(key: str, text: str, description: Description) -> Scalar:
     """Return the value that *text* spells: a text where the field holds texts, else the JSON scalar that it is."""
-    value = _value(text)
+    value = scalar_of(text)
     if value is None:
         raise BadAddress(f"option where={key}:{text}: no single value to look for; use filter= with an expression")
     column = _column(key, description)
     if column is not None and column["type"] == DataType.VARCHAR and not isinstance(value, str):
         return text
     return value
-
-
-def _value(text: str) -> Scalar | None:
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except ValueError:
-        return text
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, str | bool) or (isinstance(value, float) and isfinite(value)):
-        return value
-    return value if isinstance(value, int) and value in _INTEGERS else None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)  # NaN and Infinity are texts here
 
 
 def _place(key: str, description: Description) -> str:

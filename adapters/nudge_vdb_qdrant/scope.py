@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 
 from pydantic import ValidationError
 from qdrant_client import grpc as messages
 from qdrant_client import models
 from qdrant_client.conversions.conversion import RestToGrpc
 
-from nudge_vdb.address import Address
+from nudge_vdb.address import Address, Scalar, named_conditions, scalar_of
 from nudge_vdb.errors import BadAddress
 from nudge_vdb_qdrant.keys import PointId
-
-Scalar = str | int | float | bool
-
-_PAIR = re.compile(r'(?P<key>[^:,]+):(?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:,|$)')
-_WHERE = "expected where=key:value[,key:value…], a value with a comma in quotes"
-_INTEGERS = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True)
@@ -50,16 +41,9 @@ class Scope:
 
     @cached_property
     def conditions(self) -> dict[str, str]:
-        """The conditions in their one spelling, by name.
-
-        Two scopes that want different values of one key have no point in common, and the name of such a condition
-        says the key; of two filters that is not known, so each has a name of its own.
-        """
-        named = {f"where:{key}": json.dumps(value, ensure_ascii=False) for key, value in self.values.items()}
-        if self.given is not None:
-            text = json.dumps(self.given.model_dump(mode="json", exclude_none=True), sort_keys=True)
-            named[f"filter:{hashlib.sha256(text.encode()).hexdigest()[:8]}"] = text
-        return named
+        """The conditions in their one spelling, by name."""
+        given = self.given and json.dumps(self.given.model_dump(mode="json", exclude_none=True), sort_keys=True)
+        return named_conditions(self.values, given or "")
 
     def among(self, ids: Sequence[PointId]) -> models.Filter:
         """Return the filter for those of *ids* that are inside."""
@@ -89,47 +73,18 @@ def scope_of(address: Address) -> Scope:
     Raises:
         BadAddress: one of them cannot be read; the message says how it is written.
     """
-    where, filter_ = address.option("where"), address.option("filter")
-    return Scope({} if where is None else _values(where), None if filter_ is None else _filter(filter_))
+    filter_ = address.option("filter")
+    values = {key: _value(key, text) for key, text in address.pairs("where").items()}
+    return Scope(values, None if filter_ is None else _filter(filter_))
 
 
-def _values(text: str) -> dict[str, Scalar]:
-    pairs = list(_pairs(text))
-    values = dict(pairs)
-    if not pairs or len(values) < len(pairs):
-        raise BadAddress(f"option where={text}: a key stands there twice, or none does; {_WHERE}")
-    return values
-
-
-def _pairs(text: str) -> Iterator[tuple[str, Scalar]]:
-    place = 0
-    while place < len(text):
-        found = _PAIR.match(text, place)
-        if not found:
-            raise BadAddress(f"option where={text}: {text[place:]!r} is not understood; {_WHERE}")
-        if "[" in found["key"]:
-            raise BadAddress(f"option where={text}: a row may hold several {found['key']}; use filter=JSON for lists")
-        yield found["key"], _value(found["value"], f"where={text}")
-        place = found.end()
-
-
-def _value(text: str, where: str) -> Scalar:
-    """Return the JSON scalar that *text* is, else *text* itself."""
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except ValueError:
-        return text
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, str | bool) or (isinstance(value, float) and isfinite(value)):
-        return value
-    if isinstance(value, int) and value in _INTEGERS:
-        return value
-    raise BadAddress(f"option {where}: {text} can be no payload value to look for; use filter=JSON")
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)  # NaN and Infinity are texts here
+def _value(key: str, text: str) -> Scalar:
+    if "[" in key:
+        raise BadAddress(f"option where={key}:{text}: a row may hold several {key}; use filter=JSON for lists")
+    value = scalar_of(text)
+    if value is None:
+        raise BadAddress(f"option where={key}:{text}: {text} can be no payload value to look for; use filter=JSON")
+    return value
 
 
 def _equals(key: str, value: Scalar) -> models.FieldCondition:
