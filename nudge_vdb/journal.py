@@ -36,14 +36,8 @@ class Journal:
         content = path.read_bytes() if path.exists() else b""
         self._events, self._size = _events(path, content)
         self._digest = hashlib.sha256(content[: self._size])
-        self._headless = head is None
         if head is not None:
             _require_all(path, head, content)
-
-    @property
-    def headless(self) -> bool:
-        """Whether nothing tells how much of the journal there must be, as before format 2."""
-        return self._headless
 
     def add(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - facts are JSON
         """Append an event; durable when it returns."""
@@ -60,7 +54,6 @@ class Journal:
     def seal(self) -> None:
         """Write down how much of the journal there is."""
         write_json(self._head, sealed({"size": self._size, "sha256": self._digest.hexdigest()}))
-        self._headless = False
 
     @property
     def live(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -39,6 +40,10 @@ class Lineage:
 
     def keys(self) -> KeyTable:
         """Return the keys of all rows that may not be at their base, ascending."""
+        return self._keys
+
+    @cached_property
+    def _keys(self) -> KeyTable:
         return KeyTable.of(sorted({key for content in self._versions.values() for key in content.keys}))
 
     def bases(self, keys: Sequence[RowKey], live: Vectors) -> tuple[Vectors, Mask]:

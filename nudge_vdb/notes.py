@@ -47,7 +47,7 @@ def sign(collection: Collection, state: State) -> None:
     Raises:
         StateConflict: another state has left one.
     """
-    found = _own(collection, state.traits)
+    found = own_note(collection, state.traits)
     if found is not None:
         _require_this(found, state)
     if found != _note_of(state):
@@ -67,7 +67,7 @@ def leave(collection: Collection, state: State) -> None:
 
 def withdraw(collection: Collection, state: State) -> None:
     """Take the note back: every row is at its base."""
-    found = _own(collection, state.traits)
+    found = own_note(collection, state.traits)
     if found and found.state == state.id:
         collection.leave_note(_name(state.traits), "")
 
@@ -86,11 +86,6 @@ def require_own(collection: Collection, state: State) -> None:
     for facts in _tuned_siblings(state):
         if overlap(facts["scope"], state.traits.scope):
             raise StateConflict(_overlapping(state, facts["scope"], f"the state of {facts['identity']}"))
-
-
-def own_note(collection: Collection, traits: Traits) -> Note | None:
-    """Return the note that stands for exactly this vector field and scope, None where there is none."""
-    return _own(collection, traits)
 
 
 def overlap(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
@@ -130,7 +125,8 @@ def _found(collection: Collection) -> Iterator[tuple[str, Note]]:
             ) from exc
 
 
-def _own(collection: Collection, traits: Traits) -> Note | None:
+def own_note(collection: Collection, traits: Traits) -> Note | None:
+    """Return the note that stands for exactly this vector field and scope, None where there is none."""
     return dict(_found(collection)).get(_name(traits))
 
 
