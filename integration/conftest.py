@@ -14,26 +14,7 @@ from integration.milvus_rows import client, docs, name, shared_docs, wire  # noq
 from nudge_vdb import cli, writeback
 from nudge_vdb_qdrant.points import ClientPoints
 from nudge_vdb_qdrant.stub_points import StubPoints
-
-FIGURES = pytest.StashKey[list[str]]()
-
-
-@pytest.fixture
-def figure(request):
-    """Note a measured figure; all are printed at the end of the run."""
-    return noted(request)
-
-
-def noted(request):
-    """Return what notes a figure, for fixtures that last longer than a test."""
-    return request.config.stash.setdefault(FIGURES, []).append
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    figures = config.stash.get(FIGURES, [])
-    if figures:
-        terminalreporter.section("figures")
-        terminalreporter.write_line("\n".join(figures))
+from tests.figures import figure, pytest_terminal_summary  # noqa: F401 - a fixture and a hook
 
 
 @pytest.fixture(params=["cranfield", pytest.param("metatool", marks=pytest.mark.needs_data)])

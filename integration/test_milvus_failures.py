@@ -2,19 +2,17 @@
 
 import os
 import signal
-import socket
-import threading
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import trustme
 from pymilvus import MilvusClient, MilvusException
 
-from integration.engines import BETWEEN_LOOKS, PATIENCE, free_ports
+from integration.elsewhere import nobody, paused, silent, web_server
+from integration.engines import BETWEEN_LOOKS, PATIENCE
 from integration.engines_milvus import MilvusServer, milvus_for_tests
 from integration.milvus_rows import TIMEOUT, judged_docs, live
 from nudge_vdb.address import parse_address
@@ -35,37 +33,6 @@ def impatience(monkeypatch):
 
 
 # Somewhere else
-
-
-@contextmanager
-def nobody():
-    yield free_ports(1)[0]
-
-
-@contextmanager
-def silent():
-    """A port that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening.getsockname()[1]
-
-
-@contextmanager
-def web_server():
-    """A port of some other server."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_error(404)
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield server.server_port
-        server.shutdown()
-        serving.join()
 
 
 @pytest.mark.parametrize("place", [nobody, silent, web_server])
@@ -225,16 +192,6 @@ def test_who_may_not_alter_the_collection_leaves_no_note_there(guarded, reader, 
 
 
 # A server that is slow to answer, or does not
-
-
-@contextmanager
-def paused(server):
-    """Stop the process of *server* without ending it; the system goes on taking connections for it."""
-    os.kill(server.process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.process, signal.SIGCONT)
 
 
 def test_a_server_that_hangs_while_connecting_is_given_up_after_the_timeout(guarded, token, nudge_vdb):

@@ -5,11 +5,11 @@ import signal
 import socket
 import threading
 from contextlib import ExitStack, closing, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from qdrant_client import QdrantClient, models
 
+from integration.elsewhere import nobody, paused, silent, web_server
 from integration.engines import for_tests, free_ports, qdrant_server
 from integration.judged import beside, judged, vectors_of
 from nudge_vdb_qdrant.fixture import QdrantFixture
@@ -18,40 +18,6 @@ from nudge_vdb_qdrant.fixture import QdrantFixture
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
     monkeypatch.setenv("NUDGE_VDB_PATIENCE", "2")
-
-
-@contextmanager
-def silent():
-    """A port that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening.getsockname()[1]
-
-
-@contextmanager
-def web_server(status, text):
-    """A port of some other server."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(status)
-            self.send_header("content-length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield server.server_port
-        server.shutdown()
-        serving.join()
-
-
-@contextmanager
-def nobody():
-    yield free_ports(1)[0]
 
 
 @contextmanager
@@ -147,16 +113,6 @@ def test_a_server_without_tls_is_told_apart_from_one_that_is_down(rows, nudge_vd
     status, told = nudge_vdb("status", rows[0].replace("qdrant://", "qdrant+https://"))
     assert (status, told["error"]) == (6, "Refused")
     assert "write qdrant:// instead" in told["message"]
-
-
-@contextmanager
-def paused(server):
-    """Stop the process of *server* without ending it; the system goes on taking connections for it."""
-    os.kill(server.process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.process, signal.SIGCONT)
 
 
 def test_a_server_that_hangs_is_given_up_after_the_timeout(server, rows, nudge_vdb):

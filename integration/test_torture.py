@@ -5,11 +5,11 @@ import os
 import pytest
 
 from integration import outages, torture
-from integration.conftest import noted
 from integration.engines import for_tests
 from integration.mortal import mortal
 from integration.outages import LONG, SHORT
 from integration.scene import ROLLBACK, TUNE, scene_at
+from tests.figures import noted
 
 KILLS = int(os.environ.get("NUDGE_VDB_KILLS", "4"))
 SECONDS = 120

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 import nudge_vdb
-from integration.conftest import noted
 from integration.proxy import Fault, Kind, Way, proxy_to
 from integration.topics import CHOICES, topics
 from integration.witness import MilvusWitness, QdrantWitness, damage, differences
 from nudge_vdb import writeback
 from nudge_vdb.errors import EngineError
+from tests.figures import noted
 
 POSITIONS = os.environ.get("NUDGE_VDB_WIRE_POSITIONS")
 """At how many places a connection breaks, of each direction and on each line; without, a few that take little time."""

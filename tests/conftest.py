@@ -11,22 +11,7 @@ from nudge_vdb.contract import Metric, Rows
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.nudge import unit
 from nudge_vdb.testing import MemoryCollection, MemoryFixture, memory_fixture
-
-FIGURES = pytest.StashKey[list[str]]()
-
-
-@pytest.fixture
-def figure(request):
-    """Note a figure; all are printed at the end of the run."""
-    return request.config.stash.setdefault(FIGURES, []).append
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    figures = config.stash.get(FIGURES, [])
-    if figures:
-        terminalreporter.section("figures")
-        terminalreporter.write_line("\n".join(figures))
-
+from tests.figures import figure, pytest_terminal_summary  # noqa: F401 - a fixture and a hook
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
