@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.paging [qdrant] [qdrant-rest] [qdrant-cluster] [milvus]`` starts a server of each, fills it, and
 prints rows per second, medians of 5 runs in turn. Without gRPC, the adapter falls back to REST; the cluster has three
-nodes and six shards of two replicas each.
+nodes and six shards of two replicas each. The wire is the same pages asked for over gRPC, their bytes counted and
+thrown away.
 """
 
 from __future__ import annotations
@@ -15,20 +16,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 from pymilvus import DataType, MilvusClient
+from pymilvus.grpc_gen import milvus_pb2
 from qdrant_client import QdrantClient, models
+from qdrant_client import grpc as messages
 
+from benchmarks.page import record, table
 from integration.engines import QdrantServer, qdrant_server
 from integration.engines_cluster import qdrant_cluster_of_three
 from integration.engines_milvus import running_milvus
 from nudge_vdb.backends import connect
-from nudge_vdb.pages import page_out
+from nudge_vdb.pages import PAGE_BYTES, page_out
 
 ROWS = {384: 40_000, 1024: 20_000}
 PAGE = 1024
 RUNS = 5
+HEAD = ("the client's own loop", "width", "loop", "page-out", "times", "the bare wire", "of the wire")
+EVENTUALLY = 3
+"""common_pb2.ConsistencyLevel"""
 SPREAD = {"shard_number": 6, "replication_factor": 2}
 NO_PORT = 1
 USUAL = {"PROXY_TIMETICKINTERVAL": "200", "PROXY_GRPC_SERVERMAXSENDSIZE": str(64 << 20)}
@@ -41,6 +50,8 @@ class Filled:
     address: str
     loop: str
     by_client: Callable[[], int]
+    by_wire: Callable[[], int]
+    """Receives the bytes of all rows, and returns how many bytes that are."""
 
 
 @contextmanager
@@ -75,7 +86,33 @@ def filled_qdrant(server: QdrantServer, width: int, rows: int, **layout: int) ->
         client.upsert("rows", models.Batch(ids=ids, vectors={"text": vectors.tolist()}, payloads=payloads))
     client.close()
     ports = {"port": server.port, "grpc_port": server.grpc_port}
-    return Filled(server.address("rows", vector="text"), "client.scroll", lambda: scrolled(ports))
+    channel = f"127.0.0.1:{server.grpc_port}"
+    return Filled(
+        server.address("rows", vector="text"),
+        "client.scroll",
+        lambda: scrolled(ports),
+        lambda: received(channel, "/qdrant.Points/Scroll", qdrant_pages(width, rows)),
+    )
+
+
+def qdrant_pages(width: int, rows: int) -> Iterator[messages.ScrollPoints]:
+    """Yield the requests for all rows, whose ids count up from 0."""
+    page = PAGE_BYTES // (4 * width)
+    for first in range(0, rows, page):
+        yield messages.ScrollPoints(
+            collection_name="rows",
+            limit=page,
+            offset=messages.PointId(num=first),
+            with_payload=messages.WithPayloadSelector(enable=False),
+            with_vectors=messages.WithVectorsSelector(enable=True),
+        )
+
+
+def received(address: str, method: str, requests: Iterator[Any]) -> int:
+    """Send *requests* one after the other; return how many bytes come back."""
+    with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
+        ask = channel.unary_unary(method, lambda request: request.SerializeToString(), len)
+        return sum(ask(request) for request in requests)
 
 
 def scrolled(ports: dict[str, int]) -> int:
@@ -107,8 +144,32 @@ def on_milvus(folder: Path, width: int, rows: int) -> Iterator[Filled]:
         client.flush("rows")
         client.create_index("rows", index)
         client.load_collection("rows")
-        yield Filled(server.address("rows"), "query_iterator", lambda: iterated(client))
+        yield Filled(
+            server.address("rows"),
+            "query_iterator",
+            lambda: iterated(client),
+            lambda: received(
+                server.uri.removeprefix("http://"),
+                "/milvus.proto.milvus.MilvusService/Query",
+                milvus_pages(width, rows),
+            ),
+        )
         client.close()
+
+
+def milvus_pages(width: int, rows: int) -> Iterator[milvus_pb2.QueryRequest]:
+    """Yield the requests for all rows, whose ids count up from 0."""
+    page = PAGE_BYTES // (4 * width)
+    for first in range(0, rows, page):
+        request = milvus_pb2.QueryRequest(
+            collection_name="rows",
+            expr=f"id >= {first} and id < {first + page}",
+            output_fields=["id", "vector"],
+            guarantee_timestamp=1,  # which waits for nothing
+            consistency_level=EVENTUALLY,
+        )
+        request.query_params.add(key="limit", value=str(page))
+        yield request
 
 
 def iterated(client: MilvusClient) -> int:
@@ -136,11 +197,11 @@ def by_adapter(address: str) -> int:
     return count
 
 
-def seconds(way: Callable[[], int], rows: int) -> float:
-    """Return how long one run of *way* takes, which must meet every one of *rows*."""
+def seconds(way: Callable[[], int], expected: int) -> float:
+    """Return how long one run of *way* takes, which must return what is *expected*."""
     start = time.perf_counter()
-    if way() != rows:
-        raise RuntimeError(f"expected {rows} rows")
+    if (found := way()) != expected:
+        raise RuntimeError(f"expected {expected}, got {found}")
     return time.perf_counter() - start
 
 
@@ -153,20 +214,38 @@ def main() -> None:
         "milvus": on_milvus,
     }
     for engine in sys.argv[1:] or engines:
+        lines = []
         for width, rows in ROWS.items():
             with tempfile.TemporaryDirectory() as folder, engines[engine](Path(folder), width, rows) as filled:
-                print(f"{engine}, ", end="")
-                measured(filled, width, rows)
+                lines.append(measured(filled, width, rows))
+            print(engine, *lines[-1], sep=" | ", flush=True)
+        record(
+            f"Page-out: {engine}", f"`python -m benchmarks.paging {engine}`, rows per second.\n\n{table(HEAD, lines)}"
+        )
 
 
-def measured(filled: Filled, width: int, rows: int) -> None:
-    """Run both ways in turn; print what they took."""
-    pairs = [(seconds(filled.by_client, rows), seconds(lambda: by_adapter(filled.address), rows)) for _ in range(RUNS)]
-    theirs, ours = (rows / statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(slow / fast for slow, fast in pairs)
-    print(
-        f"d = {width}: {filled.loop} {theirs:,.0f} rows/s, page-out {ours:,.0f} rows/s, {ratio:.1f} times", flush=True
-    )
+def measured(filled: Filled, width: int, rows: int) -> list[str]:
+    """Run all ways in turn; return their rates."""
+    size = filled.by_wire()
+    runs = [
+        (
+            seconds(filled.by_client, rows),
+            seconds(lambda: by_adapter(filled.address), rows),
+            seconds(filled.by_wire, size),
+        )
+        for _ in range(RUNS)
+    ]
+    theirs, ours, wire = (rows / statistics.median(column) for column in zip(*runs, strict=True))
+    ratio, reached = (statistics.median(column) for column in zip(*((a / b, c / b) for a, b, c in runs), strict=True))
+    return [
+        f"`{filled.loop}`",
+        str(width),
+        f"{theirs:,.0f}",
+        f"{ours:,.0f}",
+        f"{ratio:.1f}",
+        f"{wire:,.0f}",
+        f"{reached:.0%}",
+    ]
 
 
 if __name__ == "__main__":

@@ -120,10 +120,10 @@ class QdrantCluster:
 
 
 @contextmanager
-def qdrant_cluster_of_three(folder: Path) -> Iterator[QdrantCluster]:
-    """Run three nodes with their data in *folder*."""
+def qdrant_cluster_of_three(folder: Path, ports: Sequence[int] = ()) -> Iterator[QdrantCluster]:
+    """Run three nodes with their data in *folder*, perhaps at the *ports* they had before."""
     qdrant_binary()
-    ports = free_ports(3 * NODES)
+    ports = ports or free_ports(3 * NODES)
     first = Node(folder / "node0", ports[:3])
     others = [Node(folder / f"node{place}", ports[3 * place : 3 * place + 3], first) for place in range(1, NODES)]
     with ExitStack() as stack:
