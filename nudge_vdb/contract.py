@@ -60,6 +60,15 @@ class Precision(StrEnum):
     HALF = "float16"
 
 
+class Accuracy(StrEnum):
+    """How a search finds the best rows."""
+
+    INDEX = "index"
+    """By the engine's own index, which may miss some; it is told to look harder than usual, if it can be."""
+    EXACT = "exact"
+    """Every row is compared with the query."""
+
+
 class Ability(StrEnum):
     """What not every engine can do; the kit holds a collection to those that it claims."""
 
@@ -67,6 +76,8 @@ class Ability(StrEnum):
     """The engine keeps notes of ours with the collection."""
     GAPS = "gaps"
     """A row may lack the vector."""
+    EXACT_SEARCH = "exact search"
+    """A search can be told to compare every row with the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +183,12 @@ class Collection(Protocol):
         reader sees what it reports as written.
         """
 
-    def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
-        """Return for each query (n, width) the keys of its *k* best rows, best first, by the engine's own index."""
+    def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:
+        """Return for each query (n, width) the keys of its *k* best rows, best first; fewer only if there are no more.
+
+        Rows without the vector are not among them. A collection without the ability EXACT_SEARCH raises ``Refused``
+        when it is asked for that accuracy, and any does that cannot answer with as many as *k* rows.
+        """
 
     def count(self) -> int:
         """Return about how many rows there are; exact on a quiet collection."""

@@ -16,7 +16,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from nudge_vdb.contract import Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
+from nudge_vdb.contract import Accuracy, Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadOption, Busy, EngineError, TooLarge, Unknown, Unreachable
 
 T = TypeVar("T")
@@ -115,12 +115,12 @@ class Patient:
             halves = (self.write(keys[part], vectors[part], expected[part]) for part in _halves(len(keys)))
             return [outcome for half in halves for outcome in half]
 
-    def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
+    def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:
         """Search, in halves if need be."""
         try:
-            return self._again(lambda: self.inner.search(queries, k))
+            return self._again(lambda: self.inner.search(queries, k, accuracy))
         except TooLarge:
-            return [row for part in _halves(len(queries)) for row in self.search(queries[part], k)]
+            return [row for part in _halves(len(queries)) for row in self.search(queries[part], k, accuracy)]
 
     def count(self) -> int:
         """Count."""

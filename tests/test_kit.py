@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nudge_vdb.contract import Metric, Outcome, Page, Remark, StoredRow, Weight
+from nudge_vdb.contract import Accuracy, Metric, Outcome, Page, Remark, StoredRow, Weight
 from nudge_vdb.testing import CollectionContract, MemoryCollection, MemoryFixture, example_rows
 
 
@@ -128,8 +128,8 @@ class RemembersItsFirstScan(MemoryCollection):
 
 
 class AnswersWorstFirst(MemoryCollection):
-    def search(self, queries, k):
-        return [hits[::-1] for hits in super().search(queries, k)]
+    def search(self, queries, k, accuracy=Accuracy.INDEX):
+        return [hits[::-1] for hits in super().search(queries, k, accuracy)]
 
 
 class KeepsNotesForEver(MemoryCollection):

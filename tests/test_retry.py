@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nudge_vdb.contract import Metric, Outcome
+from nudge_vdb.contract import Accuracy, Metric, Outcome
 from nudge_vdb.errors import BadOption, Busy, Refused, TooLarge, Unknown, Unreachable
 from nudge_vdb.retry import PATIENCE, Patient, until_none_is_left
 from nudge_vdb.testing import Faulty, example_rows, memory_fixture
@@ -125,9 +125,9 @@ class Narrow(Faulty):
         self.check(len(keys))
         return super().write(keys, vectors, expected)
 
-    def search(self, queries, k):
+    def search(self, queries, k, accuracy=Accuracy.INDEX):
         self.check(len(queries))
-        return super().search(queries, k)
+        return super().search(queries, k, accuracy)
 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 10])

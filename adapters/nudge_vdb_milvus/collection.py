@@ -9,7 +9,7 @@ import numpy as np
 from pymilvus import MilvusClient
 
 from nudge_vdb.address import Address
-from nudge_vdb.contract import Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors
+from nudge_vdb.contract import Accuracy, Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadAddress, Refused
 from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, endpoint_behind
 from nudge_vdb_milvus.diagnosis import Diagnosis
@@ -23,6 +23,7 @@ from nudge_vdb_milvus.opening import described, index_of, require_filter, requir
 from nudge_vdb_milvus.release import release_of
 from nudge_vdb_milvus.rewriting import Rewriting
 from nudge_vdb_milvus.scope import Scope, bounds_of, scope_of
+from nudge_vdb_milvus.searching import Index
 from nudge_vdb_milvus.sources import Checked, OwnChannel, PublicClient
 from nudge_vdb_milvus.table import Table
 from nudge_vdb_milvus.wire import Wire
@@ -52,7 +53,9 @@ class MilvusCollection:
         shape, bounds = shape_of(description, vector), bounds_of(scope or Scope(), description)
         require_kept(shape, description, release)
         require_partition(client, shape, bounds.partition, timeout)
-        self._traits = traits_of(endpoint, shape, bounds, release, index_of(client, shape, timeout))
+        index = index_of(client, shape, timeout)
+        self._index = Index.of(index or {})
+        self._traits = traits_of(endpoint, shape, bounds, release, index)
         self._wire = Wire(endpoint, shape.collection, timeout)
         source = Checked(OwnChannel(self._wire, shape), PublicClient(client, shape, timeout), shape.pk)
         self._table = Table(client, source, shape, release, bounds, timeout)
@@ -126,13 +129,15 @@ class MilvusCollection:
                     outcomes[place] = outcome
         return outcomes
 
-    def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
+    def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:
         """Return for each query the keys of its *k* best rows, best first, by the index on the field."""
+        self._index.refuse(self._table.shape.collection, k, accuracy)
         if not len(queries):
             return []
         hits: list[list[tuple[float, RowKey]]] = [[] for _ in queries]
+        effort = self._index.effort(k)
         for partition in self._table.partitions():
-            for query, found in zip(hits, self._table.nearest(partition, queries, k), strict=True):
+            for query, found in zip(hits, self._table.nearest(partition, queries, k, effort), strict=True):
                 query += [(score, key_of(partition, pk)) for score, pk in found]
         larger_is_better = self._traits.metric is not Metric.EUCLID
         best = (sorted(query, key=lambda hit: hit[0], reverse=larger_is_better)[:k] for query in hits)

@@ -15,6 +15,7 @@ from nudge_vdb_milvus.fitness import Description, Shape, metric_of, require_ids_
 from nudge_vdb_milvus.merging import TOLERANCE
 from nudge_vdb_milvus.release import Release, require_upsert
 from nudge_vdb_milvus.scope import Bounds
+from nudge_vdb_milvus.searching import Index
 from nudge_vdb_milvus.sources import Source
 from nudge_vdb_milvus.wire import LATEST
 
@@ -50,6 +51,7 @@ def traits_of(endpoint: Endpoint, shape: Shape, bounds: Bounds, release: Release
     """
     # Milvus Lite stores zeros where a vector was left out, and keeps no note of it.
     gaps = {Ability.GAPS} if shape.nullable and not release.lite else set()
+    exact = {Ability.EXACT_SEARCH} if Index.of(index or {}).exact else set()
     return Traits(
         collection=endpoint.name_of(shape.collection),
         vector=shape.vector,
@@ -59,7 +61,7 @@ def traits_of(endpoint: Endpoint, shape: Shape, bounds: Bounds, release: Release
         rescales=False,
         tolerance=TOLERANCE,
         scope=bounds.conditions,
-        abilities=frozenset({Ability.NOTES} | gaps),
+        abilities=frozenset({Ability.NOTES} | gaps | exact),
     )
 
 

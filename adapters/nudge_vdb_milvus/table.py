@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from pymilvus import MilvusClient
 
@@ -143,7 +144,9 @@ class Table:
         """Replace the vectors of rows that were seen just now: a row that is gone would be created."""
         self._source.replace(partition, vectors)
 
-    def nearest(self, partition: str, queries: Vectors, k: int) -> list[list[tuple[float, Pk]]]:
+    def nearest(
+        self, partition: str, queries: Vectors, k: int, effort: Mapping[str, Any]
+    ) -> list[list[tuple[float, Pk]]]:
         """Return for each query the *k* best rows, best first, as score and primary key."""
         with reading(self.shape.collection):
             found = self._client.search(
@@ -152,6 +155,7 @@ class Table:
                 filter=self.bounds.expression,
                 anns_field=self.shape.vector,
                 limit=k,
+                search_params=effort,
                 # Milvus Lite sends whole rows unless told which fields.
                 output_fields=[self.shape.pk],
                 consistency_level="Strong",

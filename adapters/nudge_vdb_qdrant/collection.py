@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import numpy as np
-from qdrant_client import QdrantClient, models
+from qdrant_client import QdrantClient
 from qdrant_client.http.models import CollectionInfo
 
 from nudge_vdb.contract import (
     Ability,
+    Accuracy,
     Mask,
     Metric,
     Outcome,
@@ -26,13 +26,14 @@ from nudge_vdb.contract import (
 from nudge_vdb.errors import Refused, TooLarge, UnfitCollection
 from nudge_vdb_qdrant.diagnosis import Diagnosis
 from nudge_vdb_qdrant.failures import reading
-from nudge_vdb_qdrant.fields import Field, chosen_field, limits_of
-from nudge_vdb_qdrant.keys import PointId, ShardKey, key_of, prefix_of
+from nudge_vdb_qdrant.fields import Field, Limits, chosen_field, limits_of
+from nudge_vdb_qdrant.keys import ShardKey
 from nudge_vdb_qdrant.naming import engine_of, is_local, place_of, resolved
 from nudge_vdb_qdrant.notes import keeps_notes, leave_note, notes_in
 from nudge_vdb_qdrant.points import PointStore, Target
 from nudge_vdb_qdrant.reading import store_of, suited
 from nudge_vdb_qdrant.scope import EVERYTHING, Scope
+from nudge_vdb_qdrant.searching import Effort, portions, refuse
 from nudge_vdb_qdrant.shards import Shards, shard_keys_of, within
 
 DEFAULT_TIMEOUT = 60.0
@@ -66,7 +67,7 @@ class QdrantCollection:
             info = client.get_collection(self._name)
         self._field, self._limits = chosen_field(self._name, info, vector), limits_of(info)
         self.shard_keys = shard_keys_of(client, self._name, info, shard_key)
-        self._traits = _traits(client, self._name, self._field, within(scope, shard_key))
+        self._traits = _traits(client, self._name, self._field, self._limits, within(scope, shard_key))
         stores = {key: self._store(info, key, timeout or DEFAULT_TIMEOUT) for key in (None, *self.shard_keys)}
         self._points, self._shards = stores[None], Shards({key: stores[key] for key in self.shard_keys}, shard_key)
         self._replicated = (info.config.params.replication_factor or 1) > 1
@@ -116,13 +117,12 @@ class QdrantCollection:
         sent = dict(zip(places, self._shards.update([keys[place] for place in places], vectors[places]), strict=True))
         return [sent.get(place) or _unsent(found[place], there[place]) for place in range(len(keys))]
 
-    def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
-        """Search as an application would, with the collection's own parameters."""
-        found: list[list[tuple[float, RowKey]]] = [[] for _ in queries]
-        for shard_key in self.shard_keys if len(queries) else ():
-            for hits, some in zip(found, self._found_under(shard_key, queries, k), strict=True):
-                hits += some
-        return [[key for _, key in sorted(hits, key=lambda hit: hit[0])[:k]] for hits in found]
+    def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:
+        """Search the index with more candidates in hand than an application's search has, or leave it aside."""
+        refuse(self._name, k, accuracy, self._limits)
+        effort, metric = Effort.of(accuracy, k, self._limits), self._field.metric
+        parts = (self._shards.nearest(part, k, effort, metric) for part in portions(queries, self._limits))
+        return [hits for part in parts for hits in part]
 
     def count(self) -> int:
         """Return about how many points there are."""
@@ -163,24 +163,6 @@ class QdrantCollection:
     def _store(self, info: CollectionInfo, shard_key: ShardKey | None, timeout: float) -> PointStore:
         target = Target(self._name, self._field, self._scope, shard_key)
         return suited(store_of(self._client, target, timeout), target, info, self._limits)
-
-    def _found_under(self, shard_key: ShardKey | None, queries: Vectors, k: int) -> list[list[tuple[float, RowKey]]]:
-        """Return the best points under *shard_key* for each query, with a score of which less is better."""
-        requests = [
-            models.QueryRequest(
-                query=query.tolist(),
-                using=self._field.name or None,
-                filter=self._scope.filter,
-                limit=k,
-                with_payload=False,
-                shard_key=shard_key,
-            )
-            for query in queries
-        ]
-        with reading(self._name):
-            answers = self._client.query_batch_points(self._name, requests)
-        sign, prefix = 1.0 if self._field.metric is Metric.EUCLID else -1.0, prefix_of(shard_key)
-        return [[(sign * p.score, key_of(cast("PointId", p.id), prefix)) for p in answer.points] for answer in answers]
 
     def _refuse_unstorable(self, keys: Sequence[RowKey], vectors: Vectors) -> None:
         """Refuse what Qdrant would take and not hold: gRPC lets NaN in, and cosine makes zeros of what is too long."""
@@ -228,10 +210,15 @@ def _unsent(found: bool, there: bool) -> Outcome:
     return Outcome.CHANGED if found else Outcome.MISSING
 
 
-def _traits(client: QdrantClient, name: str, field: Field, scope: Mapping[str, str]) -> Traits:
+def _traits(client: QdrantClient, name: str, field: Field, limits: Limits, scope: Mapping[str, str]) -> Traits:
     local = is_local(client)
     cosine = field.metric is Metric.COSINE
     engine = engine_of(client)
+    abilities = {
+        Ability.GAPS: True,
+        Ability.NOTES: local or keeps_notes(engine),
+        Ability.EXACT_SEARCH: limits.exact,
+    }
     return Traits(
         collection=f"{place_of(client)}/{name}",
         vector=field.name,
@@ -241,6 +228,6 @@ def _traits(client: QdrantClient, name: str, field: Field, scope: Mapping[str, s
         rescales=cosine,
         tolerance=LOCAL_ROUNDING if local and cosine else 0.0,
         scope=scope,
-        abilities=frozenset({Ability.GAPS, *([Ability.NOTES] if local or keeps_notes(engine) else [])}),
+        abilities=frozenset(ability for ability, there in abilities.items() if there),
         precision=Precision.SINGLE if local else field.precision,  # local mode keeps what it is sent
     )

@@ -39,6 +39,12 @@ class Limits:
     """Points of an update."""
     reads: int | None
     """Reads a minute, None where they are not limited."""
+    searches: int = sys.maxsize
+    """Searches in one request."""
+    ef: int = sys.maxsize
+    """Candidates that a search may have in hand."""
+    exact: bool = True
+    """Whether a search may compare with every point."""
 
 
 def limits_of(info: CollectionInfo) -> Limits:
@@ -48,7 +54,14 @@ def limits_of(info: CollectionInfo) -> Limits:
         return Limits(sys.maxsize, sys.maxsize, None)
     # A write of more points than the rate allows in a minute would never pass, however long it waits.
     batch = min(strict.upsert_max_batchsize or sys.maxsize, strict.write_rate_limit or sys.maxsize)
-    return Limits(strict.max_query_limit or sys.maxsize, batch, strict.read_rate_limit)
+    return Limits(
+        strict.max_query_limit or sys.maxsize,
+        batch,
+        strict.read_rate_limit,
+        strict.search_max_batchsize or sys.maxsize,
+        strict.search_max_hnsw_ef or sys.maxsize,
+        strict.search_allow_exact is not False,
+    )
 
 
 def chosen_field(collection: str, info: CollectionInfo, name: str | None) -> Field:

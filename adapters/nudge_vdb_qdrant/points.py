@@ -17,6 +17,7 @@ from nudge_vdb_qdrant.fields import Field
 from nudge_vdb_qdrant.keys import PointId, ShardKey
 from nudge_vdb_qdrant.naming import is_local
 from nudge_vdb_qdrant.scope import EVERYTHING, Scope
+from nudge_vdb_qdrant.searching import Effort, Hits
 
 
 class Vanished(Exception):
@@ -63,6 +64,9 @@ class PointStore(Protocol):
     def existing(self, ids: Sequence[PointId]) -> set[PointId]:
         """Return those of *ids* that exist in the scope."""
 
+    def nearest(self, queries: Vectors, k: int, effort: Effort) -> list[Hits]:
+        """Return the *k* best points of the scope for each query, with the engine's scores."""
+
     def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
         """Replace the vectors of points, and wait until every reader sees them.
 
@@ -81,6 +85,7 @@ class ClientPoints:
         self._client, self._name, self._field = client, target.collection, target.field
         self._scope = target.scope
         self._selector: bool | list[str] = [self._field.name] if self._field.name else True
+        self._shard_key = target.shard_key
         self._within: dict[str, Any] = {} if target.shard_key is None else {"shard_key_selector": target.shard_key}
 
     def scroll(
@@ -104,6 +109,24 @@ class ClientPoints:
     def existing(self, ids: Sequence[PointId]) -> set[PointId]:
         """Return those of *ids* that exist."""
         return {cast("PointId", record.id) for record in self._retrieved(ids, with_vectors=False)}
+
+    def nearest(self, queries: Vectors, k: int, effort: Effort) -> list[Hits]:
+        """Return the *k* best points of the scope for each query, with the engine's scores."""
+        requests = [
+            models.QueryRequest(
+                query=query.tolist(),
+                using=self._field.name or None,
+                filter=self._scope.filter,
+                params=None if is_local(self._client) else effort.params,  # local mode knows one way only, and says so
+                limit=k,
+                with_payload=False,
+                shard_key=self._shard_key,
+            )
+            for query in queries
+        ]
+        with reading(self._name):
+            answers = self._client.query_batch_points(self._name, requests)
+        return [[(point.score, cast("PointId", point.id)) for point in answer.points] for answer in answers]
 
     def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
         """Update the one vector of each point; payload and other vectors stay as they are."""

@@ -15,6 +15,7 @@ from nudge_vdb_qdrant.fields import Limits
 from nudge_vdb_qdrant.keys import PointId
 from nudge_vdb_qdrant.naming import is_local
 from nudge_vdb_qdrant.points import ClientPoints, Points, PointStore, Target
+from nudge_vdb_qdrant.searching import Effort, Hits
 from nudge_vdb_qdrant.stub_points import StubPoints
 
 THREADS = 2
@@ -45,6 +46,10 @@ class _Around:
     def existing(self, ids: Sequence[PointId]) -> set[PointId]:
         """Ask the store inside."""
         return self.inner.existing(ids)
+
+    def nearest(self, queries: Vectors, k: int, effort: Effort) -> list[Hits]:
+        """Ask the store inside."""
+        return self.inner.nearest(queries, k, effort)
 
     def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
         """Ask the store inside."""

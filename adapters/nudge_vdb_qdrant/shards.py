@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.models import CollectionInfo
 
-from nudge_vdb.contract import Outcome, RowKey, Vectors
+from nudge_vdb.contract import Metric, Outcome, RowKey, Vectors
 from nudge_vdb.errors import UnfitCollection
 from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.keys import PointId, ShardKey, id_of, key_of, parsed_id, prefix_of, shard_key_of, shard_prefix
 from nudge_vdb_qdrant.points import Points, PointStore, Vanished
 from nudge_vdb_qdrant.scope import Scope
+from nudge_vdb_qdrant.searching import Effort
 
 
 def shard_keys_of(
@@ -95,6 +96,15 @@ class Shards:
             if prefix in self._shards:
                 found = self._shards[prefix].store.retrieve([id_of(key) for key in some])
                 yield self._shards[prefix].keys(found.ids), found
+
+    def nearest(self, queries: Vectors, k: int, effort: Effort, metric: Metric) -> list[list[RowKey]]:
+        """Return the *k* best rows for each query, best first, those of all shard keys together."""
+        found: list[list[tuple[float, RowKey]]] = [[] for _ in queries]
+        sign = 1.0 if metric is Metric.EUCLID else -1.0
+        for shard in self._shards.values():
+            for hits, some in zip(found, shard.store.nearest(queries, k, effort), strict=True):
+                hits += [(sign * score, key_of(point, shard.prefix)) for score, point in some]
+        return [[key for _, key in sorted(hits, key=lambda hit: hit[0])[:k]] for hits in found]
 
     def locate(self, texts: Sequence[str]) -> list[RowKey | None]:
         """Return the key of each row id, None where there is no such row; a point id alone will do where it is one's.

@@ -19,6 +19,7 @@ from nudge_vdb.errors import Refused
 from nudge_vdb_qdrant.failures import reading, writing
 from nudge_vdb_qdrant.keys import PointId, ShardKey
 from nudge_vdb_qdrant.points import Points, Target, Vanished
+from nudge_vdb_qdrant.searching import Effort, Hits
 
 NO_PAYLOAD = messages.WithPayloadSelector(enable=False)  # unless told so, the server sends all of it
 NO_VECTORS = messages.WithVectorsSelector(enable=False)
@@ -59,6 +60,27 @@ class StubPoints:
     def existing(self, ids: Sequence[PointId]) -> set[PointId]:
         """Return those of *ids* that exist."""
         return {_id_of_message(point.id) for point in self._get(ids, NO_VECTORS)}
+
+    def nearest(self, queries: Vectors, k: int, effort: Effort) -> list[Hits]:
+        """Return the *k* best points of the scope for each query, with the engine's scores."""
+        asked = [
+            messages.QueryPoints(
+                collection_name=self._name,
+                query=_query_message(query),
+                using=self._field.name or None,
+                filter=self._scope.message,
+                params=effort.message,
+                limit=k,
+                with_payload=NO_PAYLOAD,
+                with_vectors=NO_VECTORS,
+                shard_key_selector=self._shard_key,
+            )
+            for query in queries
+        ]
+        request = messages.QueryBatchPoints(collection_name=self._name, query_points=asked)
+        with reading(self._name):
+            answer = self._client.grpc_points.QueryBatch(request, timeout=self._timeout)
+        return [[(point.score, _id_of_message(point.id)) for point in found.result] for found in answer.result]
 
     def update(self, ids: Sequence[PointId], vectors: Vectors) -> None:
         """Update the one vector of each point; payload and other vectors stay as they are."""
@@ -156,9 +178,18 @@ def _id_of_message(message: messages.PointId) -> PointId:
 
 
 def _vector_message(vector: Vectors) -> messages.Vector:
+    return messages.Vector(dense=_dense_message(vector))
+
+
+def _query_message(vector: Vectors) -> messages.Query:
+    return messages.Query(nearest=messages.VectorInput(dense=_dense_message(np.ascontiguousarray(vector, "<f4"))))
+
+
+def _dense_message(vector: Vectors) -> messages.DenseVector:
     """Return the message that holds *vector*, made from its bytes: one packed field of numbers, tag 1."""
     content = vector.tobytes()
-    return messages.Vector(dense=messages.DenseVector.FromString(b"\x0a" + _varint(len(content)) + content))
+    found: messages.DenseVector = messages.DenseVector.FromString(b"\x0a" + _varint(len(content)) + content)
+    return found
 
 
 def _varint(number: int) -> bytes:

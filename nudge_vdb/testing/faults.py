@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nudge_vdb.contract import Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
+from nudge_vdb.contract import Accuracy, Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
 
 Fault = Callable[[], object]
 """Called in place of a call to the engine, or after it; raises what the engine would."""
@@ -55,9 +55,9 @@ class Faulty:
         """Write, or fail."""
         return self._call("write", keys, vectors, expected)  # type: ignore[no-any-return]
 
-    def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
+    def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:
         """Search, or fail."""
-        return self._call("search", queries, k)  # type: ignore[no-any-return]
+        return self._call("search", queries, k, accuracy)  # type: ignore[no-any-return]
 
     def count(self) -> int:
         """Count, or fail."""

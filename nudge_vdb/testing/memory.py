@@ -9,6 +9,7 @@ import numpy as np
 
 from nudge_vdb.contract import (
     Ability,
+    Accuracy,
     Mask,
     Metric,
     Outcome,
@@ -95,8 +96,8 @@ class MemoryCollection:
         self.rows[key.decode()] = StoredRow(self.stored(vector), row.payload, row.others)
         return Outcome.WRITTEN
 
-    def search(self, queries: Vectors, k: int) -> list[list[RowKey]]:
-        """Compare with every row."""
+    def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:  # noqa: ARG002
+        """Compare with every row, there being no index."""
         keys = [text.encode() for text, row in self.rows.items() if row.vector is not None]
         vectors = np.empty((len(keys), self.width), np.float32)
         self.fetch(keys, vectors)
