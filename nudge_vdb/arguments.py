@@ -35,6 +35,9 @@ ColdShare = Annotated[
 MaxColdLoss = Annotated[float | None, typer.Option(help="Refuse a plan that takes more from rows nobody judged.")]
 Carrying = Annotated[str, typer.Option(help="Move rows nobody judged along with the others: off, on or auto.")]
 MaxRows = Annotated[int, typer.Option(help="With --carry auto, write no more rows than this.")]
+Rivals = Annotated[
+    str, typer.Option(help="Find rivals by scan, by search in the engine's index, by exact search, or auto.")
+]
 MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
 Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
 MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
@@ -79,6 +82,7 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
         max_cold_loss: MaxColdLoss = None,
         carry: Carrying = "off",
         max_rows: MaxRows = 1_000_000,
+        rivals: Rivals = "auto",
         min_gain: MinGain = 0.0,
         confidence: Confidence = 0.95,
         max_queries: MaxQueries = 2000,
@@ -103,6 +107,7 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
                 max_cold_loss=max_cold_loss,
                 carry=carry,
                 max_rows=max_rows,
+                rivals=rivals,
                 min_gain=min_gain,
                 confidence=confidence,
                 max_queries=max_queries,

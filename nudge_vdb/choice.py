@@ -12,7 +12,7 @@ import numpy as np
 from nudge_vdb.carrying import CARRIES
 from nudge_vdb.nudge import Floats, Ints, Method
 from nudge_vdb.options import Options
-from nudge_vdb.planning import Course, Judged, sample, set_course, sit_exam, some_queries
+from nudge_vdb.planning import Course, Judged, evaluated, sample, set_course, sit_exam, some_queries
 from nudge_vdb.ridge import CARRY_STEPS, Carry
 from nudge_vdb.scoring import Exam, Table
 from nudge_vdb.selection import Change, Proof, candidates_for, change, choose, mixed, prove, scored_at
@@ -130,13 +130,13 @@ class Sitting:
     def of(cls, course: Course, train: Judged, options: Options) -> Sitting:
         """Draw the queries: fewer of them where unjudged rows may be carried, which costs more."""
         if options.carry == "off":
-            return cls._of(course, train, options, options.max_queries)
+            return cls._of(course, train, options, evaluated(train, options))
         alone = set_course(train, [], course.ground, options, course.traits)
-        return cls._of(alone, train, options, min(options.max_queries, affordable(len(course.ground.pages))))
+        most = min(options.max_queries, affordable(len(course.ground.pages)))
+        return cls._of(alone, train, options, sample(len(train.judgements), most, options.seed))
 
     @classmethod
-    def _of(cls, course: Course, train: Judged, options: Options, most: int) -> Sitting:
-        places = sample(len(train.judgements), most, options.seed)
+    def _of(cls, course: Course, train: Judged, options: Options, places: Ints) -> Sitting:
         return cls(course, train, places, sit_exam(course, train, places, pull=1), options)
 
     def plain(self) -> Family:
@@ -184,7 +184,7 @@ def cold_share(course: Course, train: Judged, options: Options) -> ColdShare:
     """Return the cold share that was asked for, else the usual one, or 0 where every row in scope is judged."""
     if options.cold_share is not None:
         return ColdShare(options.cold_share, "asked for")
-    pages = course.ground.pages
+    pages = course.ground.pages  # of gathered ones, too: the best unjudged rows are among them, if there are any
     if len(np.unique(train.places)) == len(pages) - len(pages.unfit):
         return ColdShare(0.0, "every row in scope is judged")
     return ColdShare(USUAL_COLD_SHARE, "the default where some rows are not judged")
@@ -209,7 +209,8 @@ def _stopped(proof: Proof, cold: Change, most: float | None) -> Proof:
 def alternatives(sitting: Sitting, family: Family, share: float, options: Options) -> Iterator[Figures]:
     """Yield what would pass instead of a plan that was stopped: a smaller step, carrying, or other cold shares."""
     yield from _smaller_step(family, share, options)
-    if family.carries[-1] is None and options.method == Method.NUDGE_N and share > 0:
+    whole = sitting.course.ground.pages.whole  # to carry rows takes all of them
+    if whole and family.carries[-1] is None and options.method == Method.NUDGE_N and share > 0:
         carry = Sitting.of(sitting.course, sitting.train, replace(options, carry="on"))
         yield from _passing(carry.carried().table, share, options, "--carry on")
     below = [each for each in reversed(OTHER_SHARES) if each < share]

@@ -7,10 +7,13 @@ from typing import TypedDict
 
 import numpy as np
 
-from nudge_vdb.contract import Metric, Traits
+from nudge_vdb.contract import Ability, Metric, Traits
 from nudge_vdb.errors import BadOption
 from nudge_vdb.metrics import Measure, parse_measure
 from nudge_vdb.nudge import STEPS, Floats, Method
+
+SEARCHES = ("search", "exact")
+"""The ways of finding rivals that leave the rows where they are."""
 
 
 class Choices(TypedDict, total=False):
@@ -24,6 +27,7 @@ class Choices(TypedDict, total=False):
     max_cold_loss: float | None
     carry: str
     max_rows: int
+    rivals: str
     min_gain: float
     confidence: float
     max_queries: int
@@ -56,6 +60,8 @@ class Options:
     """Whether rows that nobody judged are carried along: off, on, or auto: if that is provably better."""
     max_rows: int = 1_000_000
     """With auto, no more rows than this are written."""
+    rivals: str = "auto"
+    """How rivals are found: scan, search (by the engine's index), exact (by the engine, row by row), or auto."""
     min_gain: float = 0.0
     """The lower end of the interval of the gain must be above this, in the metric's units."""
     confidence: float = 0.95
@@ -72,6 +78,10 @@ class Options:
             raise BadOption(f"carry {self.carry!r}: expected off, on or auto")
         if self.carry != "off" and self.method != Method.NUDGE_N:
             raise BadOption(f"carry {self.carry} needs method nudge-n, since {self.method} changes lengths")
+        if self.rivals not in ("auto", "scan", *SEARCHES):
+            raise BadOption(f"rivals {self.rivals!r}: expected auto, scan, search or exact")
+        if self.carry != "off" and self.rivals in SEARCHES:
+            raise BadOption(f"rivals {self.rivals} finds some of the rows and carry {self.carry} needs all: use scan")
         _within("max_rows", self.max_rows, self.max_rows >= 0, "0 and above")
         _within("cold_share", self.cold_share, self.cold_share is None or 0 <= self.cold_share <= 1, "0 to 1")
         most = self.max_cold_loss
@@ -99,6 +109,11 @@ class Options:
             raise BadOption(
                 f"nudge-m changes the length of vectors, and {traits.identity} compares by {traits.metric.value}, "
                 "which would undo or misread that; use --method nudge-n, or a collection that compares by inner product"
+            )
+        if self.rivals == "exact" and Ability.EXACT_SEARCH not in traits.abilities:
+            raise BadOption(
+                f"rivals exact: {traits.engine} cannot be made to compare a query with every row of {traits.identity}; "
+                "use --rivals scan, or --rivals search"
             )
 
 

@@ -32,7 +32,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Pages:
-    """The n rows of a scope that hold a vector."""
+    """The n rows of a scope that hold a vector, or some of them."""
 
     keys: KeyTable
     vectors: Vectors
@@ -43,6 +43,18 @@ class Pages:
     """How many rows of the scope hold no vector."""
     folder: Path
     """Where they were paged out to."""
+    among: int | None = None
+    """About how many rows the scope has, where these are some that were gathered; None where they are all of them."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all rows of the scope."""
+        return self.among is None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are in the scope, about, where not all of them are here."""
+        return len(self) if self.among is None else self.among
 
     def scratch(self, name: str, rows: int) -> Vectors:
         """Return room for as many *rows*, mapped from a file that goes with the pages."""
@@ -97,6 +109,22 @@ def _add_page(folder: Path, page: Page, done: _Done) -> None:
     except OSError:
         forget(folder)  # half a copy would only keep the disk full
         raise
+
+
+class Filling:
+    """Pages that are filled with rows one chooses; nothing of them outlives the run."""
+
+    def __init__(self, folder: Path, traits: Traits) -> None:
+        """Begin with no rows, whatever an interrupted page-out left in *folder*."""
+        self._folder, self._done = folder, _begun(folder, traits)
+
+    def add(self, page: Page) -> None:
+        """Add the rows of *page* that hold a vector."""
+        _append(self._folder, page, self._done)  # without a note of how far it came: a page-out would go on from there
+
+    def pages(self, among: int) -> Pages:
+        """Return what was added, of a scope of about so many rows."""
+        return replace(_opened(self._folder, self._done), among=among)
 
 
 def forget(folder: Path) -> None:

@@ -150,9 +150,14 @@ def match(judgements: Judgements, keys: Mapping[str, RowKey], ground: Ground, op
         BadJudgements: more than half of the judged rows are missing.
         UnfitCollection: a judged row holds NaN, infinity or the zero vector.
     """
-    judged = present(merged(judgements if options.grades else binary(judgements)), keys, ground.place)
+    judged = usable(judgements, keys, ground.place, options)
     _refuse_unfit_rows(judged, ground.pages)
     return judged
+
+
+def usable(judgements: Judgements, keys: Mapping[str, RowKey], place: Mapping[RowKey, int], options: Options) -> Judged:
+    """Return the judgements that a plan works with: equal queries made one, and only the rows that have a *place*."""
+    return present(merged(judgements if options.grades else binary(judgements)), keys, place)
 
 
 def present(judgements: Judgements, keys: Mapping[str, RowKey], place: Mapping[RowKey, int]) -> Judged:
@@ -271,6 +276,11 @@ def sample(queries: int, most: int, seed: int) -> Ints:
     return np.sort(np.random.default_rng(seed).choice(queries, most, replace=False))
 
 
+def evaluated(train: Judged, options: Options) -> Ints:
+    """Return the places of the training queries that are scored where no row is carried."""
+    return sample(len(train.judgements), options.max_queries, options.seed)
+
+
 def query_digests(judgements: Judgements) -> NDArray[np.uint64]:
     """Return a 64-bit digest of the direction of each query, the same for copies that differ by scale or rounding."""
     rough = np.round(unit(judgements.vectors)[0], 2) + np.float32(0.0)  # the sum makes −0 and 0 one
@@ -283,7 +293,9 @@ def unlike(course: Course, exam: Exam, seed: int) -> str | None:
     some = sample(len(exam.query), LOCATED_AT_ONCE, seed)
     if len(some) < FEWEST_QUERIES:
         return None
-    anywhere = np.setdiff1d(np.arange(len(course.ground.pages)), course.ground.pages.unfit)
+    anywhere = _drawn_from(course)
+    if len(anywhere) < FEWEST_QUERIES:
+        return None
     drawn = np.random.default_rng(seed).choice(anywhere, len(some))
     judged = _cosines(course, exam, some, course.wanted[exam.row[some]])
     chance = _cosines(course, exam, some, drawn)
@@ -294,6 +306,12 @@ def unlike(course: Course, exam: Exam, seed: int) -> str | None:
         f"judged pairs are no more similar ({judged.mean():.3f}) than random pairs ({chance.mean():.3f}): were the "
         "queries embedded with the model of this collection?"
     )
+
+
+def _drawn_from(course: Course) -> Ints:
+    """Return the places of rows that stand for any row: of gathered ones the judged, the others being near queries."""
+    pages = course.ground.pages
+    return np.setdiff1d(np.arange(len(pages)), pages.unfit) if pages.whole else course.wanted
 
 
 def _cosines(course: Course, exam: Exam, pairs: Ints, places: Ints) -> Floats:

@@ -70,7 +70,7 @@ def propose(
         content,
         {
             **_gain(choice, options, moves=len(content.keys) > 0),
-            "rows": len(ground.pages),
+            "rows": ground.pages.rows,
             "queries": len(train.judgements),
             "scored_queries": len(choice.exam.units),
             "moved": len(content.keys),
@@ -109,10 +109,11 @@ def _gain(choice: Choice, options: Options, *, moves: bool) -> dict[str, Any]:
 
 
 def _left_aside(ground: Ground) -> dict[str, Any]:
-    """List the rows that take no part, or a new one."""
+    """List the rows that take no part, or a new one; None where not every row was looked at."""
+    pages = ground.pages
     return {
-        "rows_without_vector": ground.pages.absent,
-        "rows_not_finite": ground.texts(ground.pages.unfit),
+        "rows_without_vector": pages.absent if pages.whole else None,
+        "rows_not_finite": ground.texts(pages.unfit) if pages.whole else None,
         "re_embedded": ground.re_embedded,
     }
 

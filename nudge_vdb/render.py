@@ -15,6 +15,7 @@ from nudge_vdb.report import Report
 
 STATES = {"applied": "live", "applying": "not written whole; repeat the command"}
 MARKS = {"fine": "✓", "warning": "!", "obstacle": "✗"}
+SEARCHES = {"search": "a search in the engine's index", "exact": "an exact search in the engine"}
 SHOWN_IDS = 5
 """How many row ids of a kind are named; --json names all."""
 
@@ -104,6 +105,21 @@ def _carrying(report: Report) -> Iterator[str]:
         yield f"rows that nobody judged are not carried: {report['carry_reason']}"
 
 
+def _rivals(report: Report) -> Iterator[str]:
+    """Say how rivals were found, and what was not looked at for it."""
+    if "rivals" not in report:  # a version of early days
+        return
+    if report["rivals"] == "scan":
+        yield f"rivals were found by a scan ({report['rivals_reason']})"
+        return
+    recall = report["rivals_recall"]
+    found = "" if recall is None else f", which finds {recall:.3f} of the best rows"
+    yield (
+        f"rivals were found by {SEARCHES[report['rivals']]}{found} ({report['rivals_reason']}): "
+        f"{report['rows_read']:,} rows were read, and the others not looked at, with or without a vector"
+    )
+
+
 def _would_pass(report: Report) -> Iterator[str]:
     for each in report.get("alternatives", []):
         yield (
@@ -115,6 +131,7 @@ def _would_pass(report: Report) -> Iterator[str]:
 def _plan_notes(report: Report) -> Iterator[str]:
     yield f"{report['moved']:,} of {report['rows']:,} rows move"
     yield from _carrying(report)
+    yield from _rivals(report)
     if "cold_share_reason" in report:
         yield f"cold share {report['cold_share']:g} ({report['cold_share_reason']})"
     if report["judged_missing"]:

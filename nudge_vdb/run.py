@@ -12,7 +12,7 @@ from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import own_note, require_own, withdraw
 from nudge_vdb.options import Choices, Options
-from nudge_vdb.pages import forget, page_out
+from nudge_vdb.pages import forget
 from nudge_vdb.phases import Phases
 from nudge_vdb.planning import locate, refuse_other_widths, settle, spelled
 from nudge_vdb.price import price
@@ -22,6 +22,7 @@ from nudge_vdb.retry import Patient
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state, open_state
 from nudge_vdb.state import State
+from nudge_vdb.survey import Surveyor
 from nudge_vdb.verify import verify_live
 from nudge_vdb.writeback import move_to
 
@@ -190,17 +191,22 @@ def _compute(
     phases: Phases,
 ) -> Proposal:
     named = dict.fromkeys(text for given in (judgements, *apart.values()) for text in given.rows)
-    with phases("page out", collection.count()) as step:
+    with phases("locate"):
         keys = locate(collection, list(named))
-        pages = page_out(collection, home.pages, step)
+    train = spelled(judgements, keys, collection)
+    held_out = {name: spelled(given, keys, collection) for name, given in apart.items()}
+    lineage = Lineage(home)
+    survey = Surveyor(collection, home.pages, lineage, keys, options, phases).survey(train, held_out)
+    pages = survey.pages
     if not len(pages):
         raise UnfitCollection(f"{collection.traits.identity} holds no row with a vector")
     with phases("compute"):
-        ground = settle(collection, pages, Lineage(home), list(keys.values()), home.journal.live)
+        ground = settle(collection, pages, lineage, list(keys.values()), home.journal.live)
         live = home.version(home.journal.live) if home.journal.live else None
-        train = spelled(judgements, keys, collection)
-        held_out = {name: spelled(given, keys, collection) for name, given in apart.items()}
-        return propose(collection, ground, keys, train, held_out, options, live)
+        proposal = propose(collection, ground, keys, train, held_out, options, live)
+    proposal.facts.update(survey.facts)
+    proposal.facts["warnings"] += survey.warnings
+    return proposal
 
 
 def _kept(home: State, proposal: Proposal, judgements: Judgements, collection: Collection) -> Version:

@@ -310,7 +310,7 @@ def test_an_interruption_exits_130_and_says_how_to_go_on(said, address, train, m
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nudge_vdb.run.page_out", interrupted)
+    monkeypatch.setattr("nudge_vdb.survey.page_out", interrupted)
     status, told = said("tune", address, "--judgements", train)
     assert (status, told["error"], told["status"]) == (130, "Interrupted", 130)
     assert "nudge-vdb status" in told["message"]
@@ -320,7 +320,7 @@ def test_a_defect_of_ours_is_still_one_json_object(said, address, train, monkeyp
     def broken(*_, **__):
         raise ZeroDivisionError("not foreseen")
 
-    monkeypatch.setattr("nudge_vdb.run.page_out", broken)
+    monkeypatch.setattr("nudge_vdb.survey.page_out", broken)
     status, told = said("tune", address, "--judgements", train)
     assert (status, told) == (1, {"error": "ZeroDivisionError", "message": "not foreseen", "status": 1})
 

@@ -1,0 +1,108 @@
+"""Gathering some rows of a collection: those that are named, and the best of the others for each query, by search.
+
+A row can only stand among the first places of a query if it is named or one of the best that are not, so scores come
+out as if all rows had been paged out, as far as the search found the best.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from nudge_vdb.contract import Ability, Accuracy, Collection, Page, RowKey, Vectors
+from nudge_vdb.pages import Filling, Progress, finite
+
+FETCHED_BYTES = 4 << 20
+"""What the vectors of one request for rows take."""
+FIRST_ASKED, MOST_ASKED = 4, 256
+"""How many queries are searched for at once, to begin with and at most."""
+QUICK, SLOW = 0.5, 4.0
+"""Seconds: below, the next request is twice as large, above, half as large; an exact search of much may take long."""
+SPARE = 2
+"""How many times as many rows as are kept are asked for at first, since some of them will be named ones."""
+TRIED_QUERIES = 20
+"""How many queries the recall of the index is measured on."""
+
+Hits = list[RowKey]
+
+
+@dataclass
+class Gathering:
+    """Rows that are copied as they are found, each once; the best *depth* of each query besides the *named* ones."""
+
+    collection: Collection
+    named: Set[RowKey]
+    depth: int
+    filling: Filling
+    scorable: dict[RowKey, bool] = field(default_factory=dict)
+    """Of every row that was fetched, whether it has a vector that can be scored."""
+
+    def fetch(self, keys: Sequence[RowKey]) -> list[RowKey]:
+        """Copy those of *keys*, distinct and new, that hold a vector, and return them."""
+        width = self.collection.traits.width
+        rows = max(16, FETCHED_BYTES // (4 * width))
+        parts = (keys[first : first + rows] for first in range(0, len(keys), rows))
+        return [key for part in parts for key in self._copied(part, np.empty((len(part), width), np.float32))]
+
+    def add_best(self, queries: Vectors, accuracy: Accuracy, progress: Progress = lambda _: None) -> None:
+        """Copy the best rows of each of *queries* (n, width) that are not named."""
+        done = 0
+        for found in paced(lambda part: self._searched(part, SPARE * self.depth, accuracy), queries):
+            done += len(found)
+            progress(done)
+
+    def _copied(self, keys: Sequence[RowKey], room: Vectors) -> list[RowKey]:
+        there = self.collection.fetch(keys, room)
+        self.filling.add(Page(keys, room, ~there, None))
+        self.scorable.update(zip(keys, (there & finite(room)).tolist(), strict=True))
+        return [key for key, held in zip(keys, there.tolist(), strict=True) if held]
+
+    def _searched(self, queries: Vectors, k: int, accuracy: Accuracy) -> list[Hits]:
+        """Return the best rows that are not named, having copied them; search deeper where there are too few."""
+        hits = self.collection.search(queries, k, accuracy)
+        while new := {key for found in hits for key in self._best(found)} - self.scorable.keys():
+            self.fetch(sorted(new))
+        best = [self._best(found) for found in hits]
+        short = [place for place, found in enumerate(best) if len(found) < self.depth and len(hits[place]) >= k]
+        if short:
+            for place, found in zip(short, self._searched(queries[short], 2 * k, accuracy), strict=True):
+                best[place] = found
+        return best
+
+    def _best(self, hits: Hits) -> Hits:
+        """Return the first *depth* of *hits* that are not named and, as far as is known, can be scored."""
+        fit = (key for key in hits if key not in self.named and self.scorable.get(key, True))
+        return list(islice(fit, self.depth))
+
+
+def paced(ask: Callable[[Vectors], list[Hits]], queries: Vectors) -> Iterator[list[Hits]]:
+    """Yield what *ask* says of all *queries*, in portions as large as are answered in good time."""
+    first, size = 0, FIRST_ASKED
+    while first < len(queries):
+        start = time.perf_counter()
+        yield ask(queries[first : first + size])
+        lasted, first = time.perf_counter() - start, first + size
+        if lasted < QUICK:
+            size = min(MOST_ASKED, 2 * size)
+        elif lasted > SLOW:
+            size = max(1, size // 2)
+
+
+def recall(collection: Collection, queries: Vectors, depth: int) -> float | None:
+    """Return the share of the best *depth* rows of *queries* that the index finds; None where that cannot be told."""
+    if Ability.EXACT_SEARCH not in collection.traits.abilities or not len(queries):
+        return None
+    some = queries[np.linspace(0, len(queries) - 1, min(TRIED_QUERIES, len(queries))).astype(int)]
+    told, best = (_first(collection, some, depth, accuracy) for accuracy in (Accuracy.INDEX, Accuracy.EXACT))
+    found = sum(len(left & right) for left, right in zip(told, best, strict=True))
+    return found / max(1, sum(map(len, best)))
+
+
+def _first(collection: Collection, queries: Vectors, depth: int, accuracy: Accuracy) -> list[set[RowKey]]:
+    """Return the first *depth* rows of each query as they are searched for when rows are gathered."""
+    parts = paced(lambda part: collection.search(part, SPARE * depth, accuracy), queries)
+    return [set(hits[:depth]) for part in parts for hits in part]

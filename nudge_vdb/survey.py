@@ -1,0 +1,193 @@
+"""The rows that a plan is made on: all of a collection, paged out, or those that a search in it finds, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nudge_vdb.contract import Accuracy, Collection, RowKey, Vectors
+from nudge_vdb.errors import BadOption, Refused
+from nudge_vdb.gather import Gathering, recall
+from nudge_vdb.judgements import Judgements
+from nudge_vdb.lineage import Lineage
+from nudge_vdb.options import Options
+from nudge_vdb.pages import Filling, Pages, forget, page_out
+from nudge_vdb.phases import Phases
+from nudge_vdb.planning import evaluated, usable
+from nudge_vdb.ranking import TIES
+
+FEW_ROWS = 200_000
+"""Up to so many rows, a scan takes seconds, and auto takes the scan."""
+MUCH = 0.5
+"""Where a search would touch more than this share of the rows, auto takes the scan."""
+NEARLY_ALL = 0.9
+"""Where more than this share of the rows may move, there is nothing to search for."""
+GOOD_RECALL = 0.95
+"""An index that finds less of the best rows makes rivals weaker than they are."""
+ACCURACIES = {"search": Accuracy.INDEX, "exact": Accuracy.EXACT}
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How rivals are found."""
+
+    name: str
+    """scan, search or exact."""
+    reason: str
+    """Why so, in words."""
+    recall: float | None = None
+    """Share of the best rows that the index finds, where it is used and that can be told."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The rows that a plan is made on."""
+
+    pages: Pages
+    facts: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How many rows a search would touch, and of how many."""
+
+    rows: int
+    """In the scope, about."""
+    named: int
+    """That are judged or were ever moved."""
+    best: int
+    """That would be searched for, at most."""
+
+
+@dataclass(frozen=True)
+class Surveyor:
+    """What finds the rows of a collection for a plan."""
+
+    collection: Collection
+    folder: Path
+    """Where rows are copied to."""
+    lineage: Lineage
+    keys: Mapping[str, RowKey]
+    """Of the judged rows, by id."""
+    options: Options
+    phases: Phases
+
+    def survey(self, train: Judgements, apart: Mapping[str, Judgements]) -> Survey:
+        """Return the rows for a plan that trains on *train*, and scores those in *apart*.
+
+        Raises:
+            BadOption: a search was asked for where nearly all rows may move.
+            Refused: a search was asked for, and the engine does not let it through.
+        """
+        named = sorted({*self.lineage.keys(), *self.keys.values()})
+        manner = chosen(self.options, self._extent(len(named), train, apart))
+        if manner.name == "scan":
+            return self._scanned(manner)
+        try:
+            return self._searched(manner, named, train, apart)
+        except Refused as exc:
+            if self.options.rivals != "auto":
+                raise Refused(f"{exc}; --rivals scan finds rivals without a search") from exc
+            return self._scanned(Manner("scan", f"the engine refused to search: {exc}"))
+
+    def _extent(self, named: int, train: Judgements, apart: Mapping[str, Judgements]) -> Extent:
+        queries = min(len(train), self.options.max_queries) + sum(map(len, apart.values()))
+        return Extent(self.collection.count(), named, queries * self._depth)
+
+    @property
+    def _depth(self) -> int:
+        """How many rows that are not named are needed of each query."""
+        return self.options.measure.k + TIES
+
+    def _scanned(self, manner: Manner) -> Survey:
+        with self.phases("page out", self.collection.count()) as step:
+            pages = page_out(self.collection, self.folder, step)
+        return Survey(pages, _facts(manner, pages))
+
+    def _searched(
+        self, manner: Manner, named: list[RowKey], train: Judgements, apart: Mapping[str, Judgements]
+    ) -> Survey:
+        filling = Filling(self.folder, self.collection.traits)
+        gathering = Gathering(self.collection, set(named), self._depth, filling)
+        try:
+            with self.phases("fetch", len(named)):
+                there = gathering.fetch(named)
+            queries = self._queries(dict.fromkeys(there, 0), train, apart)
+            with self.phases("search", len(queries)) as step:
+                manner = self._tried(manner, queries)
+                gathering.add_best(queries, ACCURACIES[manner.name], step)
+        except BaseException:
+            forget(self.folder)
+            raise
+        pages = filling.pages(self.collection.count())
+        return Survey(pages, _facts(manner, pages), _doubts(manner, self._depth))
+
+    def _queries(self, there: Mapping[RowKey, int], train: Judgements, apart: Mapping[str, Judgements]) -> Vectors:
+        """Return the vectors of all queries that will be scored, given the judged rows that are *there*."""
+        scored = usable(train, self.keys, there, self.options)
+        others = [usable(each, self.keys, there, self.options).judgements.vectors for each in apart.values()]
+        return np.concatenate([scored.judgements.vectors[evaluated(scored, self.options)], *others])
+
+    def _tried(self, manner: Manner, queries: Vectors) -> Manner:
+        """Return *manner* with the recall of the index; where nobody asked for the index and it is poor, without it."""
+        if manner.name == "exact":
+            return manner
+        found = recall(self.collection, queries, self._depth)
+        if self.options.rivals == "auto" and found is not None and found < GOOD_RECALL:
+            return Manner("exact", f"the index finds only {found:.3f} of the best {self._depth} rows of a query")
+        return Manner(manner.name, manner.reason, found)
+
+
+def chosen(options: Options, extent: Extent) -> Manner:
+    """Return how rivals are to be found.
+
+    Raises:
+        BadOption: by search, and nearly all rows may move, as after they were carried.
+    """
+    share = extent.named / max(1, extent.rows)
+    if options.rivals == "scan":
+        return Manner("scan", "asked for")
+    if options.rivals in ACCURACIES:
+        if share > NEARLY_ALL:
+            raise BadOption(
+                f"rivals {options.rivals}: {extent.named:,} of about {extent.rows:,} rows are judged or were moved "
+                "before, so there is next to nothing to search for; use --rivals scan"
+            )
+        return Manner(options.rivals, "asked for")
+    if options.carry != "off":
+        return Manner("scan", f"carry {options.carry} needs all rows")
+    if extent.rows <= FEW_ROWS:
+        return Manner("scan", f"{extent.rows:,} rows are few")
+    if extent.named + extent.best > MUCH * extent.rows:
+        touched = f"{extent.named:,} rows that are judged or were moved, and up to {extent.best:,} others"
+        return Manner("scan", f"a search would read {touched}, of {extent.rows:,}")
+    return Manner("search", f"{extent.rows:,} rows are many")
+
+
+def _facts(manner: Manner, pages: Pages) -> dict[str, Any]:
+    return {
+        "rivals": manner.name,
+        "rivals_reason": manner.reason,
+        "rivals_recall": manner.recall,
+        "rows_read": len(pages),
+    }
+
+
+def _doubts(manner: Manner, depth: int) -> list[str]:
+    """Say where a search may have missed rivals, so that the figures are too good."""
+    if manner.name != "search" or (manner.recall is not None and manner.recall >= GOOD_RECALL):
+        return []
+    if manner.recall is None:
+        return [
+            "how many of the best rows the engine's index finds cannot be measured here; what it misses makes the "
+            "gain look larger than it is, and --rivals scan misses nothing"
+        ]
+    return [
+        f"the engine's index finds only {manner.recall:.3f} of the best {depth} rows of a query, which makes the gain "
+        "look larger than it is; use --rivals exact or --rivals scan"
+    ]

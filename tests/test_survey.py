@@ -1,0 +1,273 @@
+"""Rivals found by a search in the database: the same plan as by a scan, of far fewer rows."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import nudge_vdb
+from nudge_vdb.backends import fill
+from nudge_vdb.contract import Ability, Accuracy, Metric
+from nudge_vdb.errors import BadOption, Refused, Unreachable
+from nudge_vdb.testing import Faulty, MemoryCollection, memory_fixture
+from tests.crowd import ROWS, arrays, figures, make_crowd, planned
+
+METRICS = pytest.mark.parametrize("metric", list(Metric))
+
+
+def memory(folder, rows, metric):
+    return memory_fixture(replace(rows, ids=[f"{name:05}".lstrip("0") for name in rows.ids]), metric)
+
+
+def qdrant(folder, rows, metric):
+    return fill(f"qdrant+local://{folder}/db/rows", rows, metric)
+
+
+def milvus(folder, rows, metric):
+    return fill(f"milvus+lite://{folder}/rows.db/rows", rows, metric)
+
+
+ENGINES = pytest.mark.parametrize("engine", [memory, qdrant, milvus])
+
+
+def same_by_search_and_by_scan(collection, judgements, state, **choices):
+    """Plan in both ways from copies of one state; return the plan by search when it is the same, bit for bit."""
+    plans = {}
+    for rivals in ("scan", "exact"):
+        copy = state.with_name(f"{state.name}-{rivals}")
+        shutil.rmtree(copy, ignore_errors=True)
+        if state.exists():
+            shutil.copytree(state, copy)
+        plans[rivals] = planned(collection, judgements, copy, rivals=rivals, **choices)
+    assert figures(plans["exact"]) == figures(plans["scan"])
+    assert arrays(plans["exact"]) == arrays(plans["scan"])
+    assert plans["exact"].report["rows_read"] < 0.75 * plans["scan"].report["rows_read"]
+    return plans["exact"]
+
+
+@ENGINES
+@METRICS
+def test_rivals_found_by_an_exact_search_make_the_plan_that_a_scan_makes(engine, metric, tmp_path):
+    crowd, state = make_crowd(), tmp_path / "state"
+    fixture = engine(tmp_path, crowd.rows, metric)
+    collection = fixture.collection
+    plan = same_by_search_and_by_scan(collection, crowd.train, state, test=crowd.test, step=0.3)
+    assert plan.report["rivals"] == "exact"
+    assert plan.report["rows"] == ROWS
+
+    plan = planned(collection, crowd.train, state, rivals="exact", step=0.3)
+    nudge_vdb.apply(plan, force=True)
+    same_by_search_and_by_scan(collection, crowd.train, state, test=crowd.test)
+    again = same_by_search_and_by_scan(collection, crowd.fewer, state, test=crowd.test)
+    assert again.report["test"]["against_live"]
+
+    judged, once_judged, bystander = 4, 1, 700
+    theirs = np.random.default_rng(1).normal(size=(3, crowd.rows.vectors.shape[1])).astype(np.float32)
+    ids = [crowd.rows.ids[place] for place in (judged, once_judged, bystander)]
+    fixture.re_embed(list(map(str, ids)) if engine is memory else ids, theirs)
+    moved = same_by_search_and_by_scan(collection, crowd.fewer, state, test=crowd.test)
+    assert moved.report["re_embedded"] == sorted(map(str, ids[:2]))
+    fixture.close()
+
+
+@METRICS
+def test_a_search_says_the_same_of_a_step_that_it_chose_and_proved_itself(metric, tmp_path):
+    crowd = make_crowd(seed=1)
+    collection = memory(tmp_path, crowd.rows, metric).collection
+    plan = same_by_search_and_by_scan(collection, crowd.train, tmp_path / "state", validation=crowd.test)
+    assert plan.step > 0
+
+
+def test_only_the_queries_that_are_drawn_to_be_scored_are_searched_for(tmp_path):
+    crowd, searched = make_crowd(), []
+
+    class Watched(MemoryCollection):
+        def search(self, queries, k, accuracy=Accuracy.INDEX):
+            searched.extend(queries.tolist())
+            return super().search(queries, k, accuracy)
+
+    inner = memory(tmp_path, crowd.rows, Metric.DOT).collection
+    collection = Watched(inner.metric, inner.width, rows=inner.rows)
+    plan = same_by_search_and_by_scan(collection, crowd.train, tmp_path / "state", max_queries=12, seed=3)
+    assert plan.report["scored_queries"] == 12
+    asked = {tuple(query) for query in searched}
+    assert len(asked) == 12
+    assert asked <= {tuple(query) for query in crowd.train.vectors.tolist()}
+
+
+@pytest.mark.parametrize("engine", [memory, qdrant])
+def test_rows_without_the_vector_and_with_nan_change_nothing_and_were_not_looked_for(engine, tmp_path):
+    crowd = make_crowd(gaps=True)
+    rows = crowd.rows
+    if engine is memory:
+        rows.vectors[[60, 61, 700], 0] = np.nan
+    fixture = engine(tmp_path, rows, Metric.EUCLID)
+    plan = same_by_search_and_by_scan(fixture.collection, crowd.train, tmp_path / "state", test=crowd.test)
+    assert (plan.report["rows_without_vector"], plan.report["rows_not_finite"]) == (None, None)
+    fixture.close()
+
+
+class NearsightedIndex(MemoryCollection):
+    """Its index misses every third of the best rows."""
+
+    def search(self, queries, k, accuracy=Accuracy.INDEX):
+        if accuracy is Accuracy.EXACT:
+            return super().search(queries, k)
+        return [
+            [key for place, key in enumerate(hits) if place % 3 != 2][:k] for hits in super().search(queries, 2 * k)
+        ]
+
+
+class RowsWithNaNFirst(MemoryCollection):
+    """Rows that cannot be compared with anything stand before all others."""
+
+    def search(self, queries, k, accuracy=Accuracy.INDEX):
+        odd = [text.encode() for text, row in self.rows.items() if not np.isfinite(row.vector).all()]
+        return [[*odd, *(key for key in hits if key not in odd)][:k] for hits in super().search(queries, k)]
+
+
+def of_kind(kind, tmp_path, rows, metric=Metric.DOT):
+    inner = memory(tmp_path, rows, metric).collection
+    return kind(inner.metric, inner.width, rows=inner.rows)
+
+
+def test_rows_that_cannot_be_scored_take_no_place_among_the_best(tmp_path):
+    crowd = make_crowd()
+    crowd.rows.vectors[300:360, 2] = np.inf
+    collection = of_kind(RowsWithNaNFirst, tmp_path, crowd.rows)
+    same_by_search_and_by_scan(collection, crowd.train, tmp_path / "state")
+
+
+def test_an_index_that_misses_rows_is_measured_and_warned_of(tmp_path):
+    crowd = make_crowd()
+    collection = of_kind(NearsightedIndex, tmp_path, crowd.rows)
+    report = planned(collection, crowd.train, tmp_path / "state", rivals="search").report
+    assert report["rivals_recall"] == pytest.approx(2 / 3, abs=0.03)
+    assert any("--rivals exact" in warning for warning in report["warnings"])
+
+
+def test_an_index_whose_misses_cannot_be_counted_is_warned_of(tmp_path):
+    class Approximate(MemoryCollection):
+        @property
+        def traits(self):
+            return replace(super().traits, abilities=super().traits.abilities - {Ability.EXACT_SEARCH})
+
+    crowd = make_crowd()
+    collection = of_kind(Approximate, tmp_path, crowd.rows)
+    report = planned(collection, crowd.train, tmp_path / "state", rivals="search").report
+    assert report["rivals_recall"] is None
+    assert any("cannot be measured" in warning for warning in report["warnings"])
+    with pytest.raises(BadOption, match="--rivals scan"):
+        planned(collection, crowd.train, tmp_path / "other", rivals="exact")
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Let a few hundred rows be many."""
+    monkeypatch.setattr("nudge_vdb.survey.FEW_ROWS", 100)
+    monkeypatch.setattr("nudge_vdb.survey.MUCH", 2.0)
+
+
+def test_few_rows_are_scanned_unless_somebody_wants_otherwise(tmp_path):
+    crowd = make_crowd()
+    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    report = planned(collection, crowd.train, tmp_path / "state").report
+    assert (report["rivals"], report["rivals_reason"]) == ("scan", "1,200 rows are few")
+
+
+def test_many_rows_are_searched(many, tmp_path):
+    crowd = make_crowd()
+    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    report = planned(collection, crowd.train, tmp_path / "state").report
+    assert (report["rivals"], report["rivals_recall"]) == ("search", 1.0)
+
+
+def test_many_rows_are_scanned_where_a_search_would_read_much_of_them(many, monkeypatch, tmp_path):
+    monkeypatch.setattr("nudge_vdb.survey.MUCH", 0.5)
+    crowd = make_crowd()
+    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    report = planned(collection, crowd.train, tmp_path / "state").report
+    assert report["rivals"] == "scan"
+    assert "a search would read" in report["rivals_reason"]
+
+
+def test_many_rows_are_searched_exactly_where_the_index_is_poor(many, tmp_path):
+    crowd = make_crowd()
+    collection = of_kind(NearsightedIndex, tmp_path, crowd.rows)
+    report = planned(collection, crowd.train, tmp_path / "state").report
+    assert report["rivals"] == "exact"
+    assert "finds only 0.6" in report["rivals_reason"]
+    assert report["warnings"] == planned(collection, crowd.train, tmp_path / "other", rivals="scan").report["warnings"]
+
+
+def refusing(collection):
+    def refuse():
+        raise Refused("no privilege to search")
+
+    return Faulty(collection, before={("search", number): refuse for number in range(1, 100)})
+
+
+def test_many_rows_are_scanned_where_the_engine_refuses_to_search(many, tmp_path):
+    crowd = make_crowd()
+    collection = refusing(memory(tmp_path, crowd.rows, Metric.COSINE).collection)
+    report = planned(collection, crowd.train, tmp_path / "state").report
+    assert report["rivals"] == "scan"
+    assert "no privilege to search" in report["rivals_reason"]
+    with pytest.raises(Refused, match="--rivals scan"):
+        planned(collection, crowd.train, tmp_path / "state", rivals="search")
+
+
+def test_carrying_takes_all_rows(many, tmp_path):
+    crowd = make_crowd()
+    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    report = planned(collection, crowd.train, tmp_path / "state", carry="on").report
+    assert (report["rivals"], report["rivals_reason"]) == ("scan", "carry on needs all rows")
+    for rivals in ("search", "exact"):
+        with pytest.raises(BadOption, match="use scan"):
+            planned(collection, crowd.train, tmp_path / "state", carry="auto", rivals=rivals)
+
+
+def test_after_rows_were_carried_there_is_nothing_to_search_for(many, tmp_path):
+    crowd, state = make_crowd(), tmp_path / "state"
+    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    nudge_vdb.apply(planned(collection, crowd.train, state, carry="on", step=0.2), force=True)
+    with pytest.raises(BadOption, match="use --rivals scan"):
+        planned(collection, crowd.train, state, rivals="search")
+
+
+def test_a_way_of_finding_rivals_that_there_is_not_is_refused(tmp_path):
+    crowd = make_crowd()
+    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    with pytest.raises(BadOption, match="expected auto, scan, search or exact"):
+        planned(collection, crowd.train, tmp_path / "state", rivals="guess")
+
+
+@pytest.mark.parametrize("call", [("search", 1), ("search", 3), ("fetch", 1), ("fetch", 4)])
+def test_a_search_that_fails_leaves_no_copies_behind_and_the_next_plan_is_whole(call, tmp_path, monkeypatch, waits):
+    monkeypatch.setenv("NUDGE_VDB_PATIENCE", "0")
+
+    def away():
+        raise Unreachable("nobody there")
+
+    crowd, state = make_crowd(), tmp_path / "state"
+    inner = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    with pytest.raises(Unreachable):
+        planned(Faulty(inner, before={call: away}), crowd.train, state, rivals="exact")
+    assert not list(tmp_path.rglob("vectors.f32"))
+    plan = planned(inner, crowd.train, state, rivals="scan")
+    assert figures(plan) == figures(planned(inner, crowd.train, tmp_path / "other", rivals="scan"))
+
+
+def test_a_scan_does_not_go_on_from_what_a_search_that_died_had_gathered(tmp_path, monkeypatch):
+    crowd, state = make_crowd(), tmp_path / "state"
+    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    monkeypatch.setattr("nudge_vdb.survey.forget", lambda _: None)  # as if it had been killed
+
+    def killed():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        planned(Faulty(collection, before={("search", 2): killed}), crowd.train, state, rivals="exact")
+    assert list(tmp_path.rglob("vectors.f32"))
+    assert planned(collection, crowd.train, state, rivals="scan").report["rows_read"] == ROWS
