@@ -31,7 +31,7 @@ from nudge_vdb.nudge import Floats, unit
 from nudge_vdb.pages import forget, page_out
 from nudge_vdb.phases import Phases
 from nudge_vdb.placing import carried
-from nudge_vdb.planning import Ground, locate, present, query_digests, settle, spelled
+from nudge_vdb.planning import Ground, locate, present, settle, spelled
 from nudge_vdb.ranking import scores
 from nudge_vdb.report import INTERNAL, now
 from nudge_vdb.retry import Patient
@@ -119,7 +119,7 @@ class Form:
     def content(self) -> Content:
         """Return the judged rows."""
         whole, keys = self.version.content, self.version.content.keys.at(self.judged)
-        return Content(KeyTable.of(keys), np.asarray(whole.base[self.judged]), self.tuned, np.asarray(whole.seen))
+        return Content(KeyTable.of(keys), np.asarray(whole.base[self.judged]), self.tuned, whole.seen)
 
 
 def _slices(rows: int) -> Iterator[slice]:
@@ -172,7 +172,7 @@ def _measured(collection: Collection, home: State, form: Form, test: Judgements,
     with phases("compute"):
         ground = settle(collection, pages, Lineage(home), [*keys.values(), *form.content().keys], home.journal.live)
         judged = present(merged(spelled(binary(test), keys, collection)), keys, ground.place).judgements
-        unseen = ~np.isin(query_digests(judged), form.version.content.seen)
+        unseen = ~form.version.content.seen.has(judged)
         if unseen.sum() < FEWEST_QUERIES:
             return _not_measured(f"{unseen.sum()} test queries did not train, and {FEWEST_QUERIES} are needed")
         multiplied = replace(judged, vectors=(judged.vectors @ form.matrix.T).astype(np.float32))

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, Mask
+from nudge_vdb.contract import Collection
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.nudge import Floats
 from nudge_vdb.options import Options
-from nudge_vdb.planning import Ground, query_digests
+from nudge_vdb.planning import Ground
 from nudge_vdb.ranking import scores
 from nudge_vdb.selection import FEWEST_QUERIES
 from nudge_vdb.snapshot import Version
@@ -35,15 +35,12 @@ class Live:
         The plan's scores leave each query out, or never saw it; the live version's cannot, so queries that it was
         trained on do not count. Of fewer than 20 others, only the number is given.
         """
-        unseen = np.flatnonzero(~self._trained_on(judgements))
+        unseen = np.flatnonzero(~self.version.content.seen.has(judgements))
         figures: Figures = {"version": self.version.number, "queries": len(unseen)}
         if len(unseen) < FEWEST_QUERIES:
             return figures
         live = self._scores(judgements)[unseen]
         return {**figures, "live": float(live.mean()), "after": float(planned[unseen].mean())}
-
-    def _trained_on(self, judgements: Judgements) -> Mask:
-        return np.asarray(np.isin(query_digests(judgements), self.version.content.seen))
 
     def _scores(self, judgements: Judgements) -> Floats:
         metric, measure = self.collection.traits.metric, self.options.measure

@@ -96,8 +96,7 @@ class Extension:
 
     def content(self, moving: Mask) -> Content:
         """Return the rows that are *moving*."""
-        seen = np.asarray(self._content.seen)
-        return gathered(self._pages, moving, lambda part: self._placed(part)[2], seen, self._map)
+        return gathered(self._pages, moving, lambda part: self._placed(part)[2], self._content.seen, self._map)
 
     def _placed(self, part: slice) -> tuple[Mask, Mask, Vectors]:
         """Return which rows of a slice move, which of them the version knows, and where each stands."""

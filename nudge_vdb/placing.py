@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nudge_vdb.choice import Choice
 from nudge_vdb.contract import Mask, RowKey, Traits, Vectors, as_stored
@@ -19,6 +18,7 @@ from nudge_vdb.planning import LOCATED_AT_ONCE, Course
 from nudge_vdb.ranking import scores
 from nudge_vdb.ridge import RIDGES, Carry, Map, turned
 from nudge_vdb.rivals import Part
+from nudge_vdb.seen import Seen
 from nudge_vdb.snapshot import Content
 
 SHORTEST = 1e-3
@@ -28,7 +28,7 @@ LONGEST = 1e19
 COMPARED_AT_ONCE = 4096
 
 
-def moved_rows(course: Course, step: float, seen: NDArray[np.uint64]) -> Content:
+def moved_rows(course: Course, step: float, seen: Seen) -> Content:
     """Return every row that *step* moves, with its base and its tuned vector; one that stays is left out."""
     places, bases, tuned = [np.empty(0, np.int64)], [_no_rows(course)], [_no_rows(course)]
     for first in range(0, len(course.wanted), LOCATED_AT_ONCE):
@@ -123,7 +123,7 @@ class Placement:
         for part in self.course.ground.pages.chunks():
             yield np.arange(part.start, part.stop), self.chunk(part)[1]
 
-    def content(self, seen: NDArray[np.uint64]) -> Content:
+    def content(self, seen: Seen) -> Content:
         """Return every row that moves, in arrays mapped from files beside the pages."""
         pages = self.course.ground.pages
         moving = np.concatenate([self._moving(part) for part in pages.chunks()])
@@ -159,14 +159,12 @@ def placed(choice: Choice) -> Placement | None:
     return Placement(choice.course, choice.step, choice.carry, fitted[RIDGES.index(choice.carry.ridge)].map)
 
 
-def moved(choice: Choice, placement: Placement | None, seen: NDArray[np.uint64]) -> Content:
+def moved(choice: Choice, placement: Placement | None, seen: Seen) -> Content:
     """Return every row that moves, with its base and its tuned vector."""
     return moved_rows(choice.course, choice.step, seen) if placement is None else placement.content(seen)
 
 
-def gathered(
-    pages: Pages, moving: Mask, tuned_of: Callable[[slice], Vectors], seen: NDArray[np.uint64], mapped: Map
-) -> Content:
+def gathered(pages: Pages, moving: Mask, tuned_of: Callable[[slice], Vectors], seen: Seen, mapped: Map) -> Content:
     """Return the rows of *pages* that are *moving* (n,), in arrays mapped from files beside them.
 
     *tuned_of* gives the tuned vectors of all rows of a slice. Nothing is held but a slice, the keys, and their order.

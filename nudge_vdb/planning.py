@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -279,13 +278,6 @@ def sample(queries: int, most: int, seed: int) -> Ints:
 def evaluated(train: Judged, options: Options) -> Ints:
     """Return the places of the training queries that are scored where no row is carried."""
     return sample(len(train.judgements), options.max_queries, options.seed)
-
-
-def query_digests(judgements: Judgements) -> NDArray[np.uint64]:
-    """Return a 64-bit digest of the direction of each query, the same for copies that differ by scale or rounding."""
-    rough = np.round(unit(judgements.vectors)[0], 2) + np.float32(0.0)  # the sum makes −0 and 0 one
-    digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rough)
-    return np.frombuffer(digests, np.uint64)
 
 
 def unlike(course: Course, exam: Exam, seed: int) -> str | None:

@@ -30,10 +30,9 @@ def price(collection: Collection, home: State, content: Content) -> dict[str, An
     reading = _seconds_to_read(collection, content)
     measured = home.journal.large_move(LARGE)
     writing = READS_PER_WRITE * reading if measured is None else _seconds_to_write(*measured, reading)
-    arrays = (content.keys.offsets, content.keys.content, content.base, content.tuned, content.seen, content.map)
     return {
         "rows_to_write": writes,
-        "snapshot_bytes": sum(int(array.nbytes) for array in arrays if array is not None),
+        "snapshot_bytes": sum(int(array.nbytes) for array in content.arrays().values()),
         "minutes": float(f"{(2 * rows * reading + writes * writing) / 60:.3g}"),
         "minutes_by": "reading alone; no large write was measured yet" if measured is None else "the last large write",
     }

@@ -21,11 +21,11 @@ from nudge_vdb.planning import (
     Ground,
     Judged,
     match,
-    query_digests,
     set_course,
     sit_exam,
     unlike,
 )
+from nudge_vdb.seen import Seen
 from nudge_vdb.snapshot import Content, Version
 
 NO_STEP = "no step is better than the base"
@@ -60,7 +60,7 @@ def propose(
     course = set_course(train, list(held_out.values()), ground, options, collection.traits)
     choice = choose_step(course, train, options)
     placement = placed(choice)
-    content = moved(choice, placement, np.unique(query_digests(judgements)))
+    content = moved(choice, placement, Seen.of(judgements))
     refuse_vanishing(content, choice.step, ground.text_of)
     now = None if live is None else Live(collection, ground, live, options)
     apart_figures = {name: _held_out(course, judged, choice, placement, now) for name, judged in held_out.items()}
@@ -144,8 +144,8 @@ def _doubts(choice: Choice, options: Options) -> list[str]:
 
 def _overlaps(train: Judgements, held_out: Mapping[str, Judged]) -> list[str]:
     """Say where queries that should be held out train as well."""
-    known = query_digests(train)
-    doubled = {name: int(np.isin(query_digests(each.judgements), known).sum()) for name, each in held_out.items()}
+    known = Seen.of(train)
+    doubled = {name: int(known.has(each.judgements).sum()) for name, each in held_out.items()}
     return [
         f"{count} of the {name} queries train as well, so the {name} score says little about new queries"
         for name, count in doubled.items()

@@ -26,12 +26,13 @@ from nudge_vdb.durable import (
 )
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
+from nudge_vdb.seen import Seen
 
 FORMAT = 2
 KNOWN_FORMATS = (1, 2)
 ARRAYS = ("key_offsets", "key_bytes", "base", "tuned", "seen")
-MAP = "map.npy"
-"""There only if unjudged rows were carried."""
+MORE = ("queries", "map")
+"""There only where there is something to hold, and not in versions of early days; who knows none reads past them."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,17 @@ class Content:
     """(m, width), float32, as the engine held it before anything was tuned."""
     tuned: Vectors
     """(m, width), float32"""
-    seen: NDArray[np.uint64]
-    """Digests of the queries it was trained on, ascending."""
+    seen: Seen
+    """The queries that it was trained on."""
     map: NDArray[np.float64] | None = None
     """(width + 1, width): what carried the unjudged rows, None where they were not carried."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that a version of this is kept in, by name."""
+        held = (self.keys.offsets, self.keys.content, self.base, self.tuned, self.seen.digests)
+        more = (self.seen.units, self.map)
+        named: dict[str, NDArray[Any]] = dict(zip(ARRAYS, held, strict=True))
+        return named | {name: each for name, each in zip(MORE, more, strict=True) if each is not None}
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,14 @@ class Version:
         self.check()
         arrays = {name: read_array(self.folder / f"{name}.npy") for name in ARRAYS}
         keys = KeyTable(arrays["key_offsets"], arrays["key_bytes"])
-        carried = read_array(self.folder / MAP) if MAP in self.manifest["files"] else None
-        return Content(keys, arrays["base"], arrays["tuned"], arrays["seen"], carried)
+        more = {name: self._held(name) for name in MORE}
+        seen = Seen(arrays["seen"], more["queries"])
+        return Content(keys, arrays["base"], arrays["tuned"], seen, more["map"])
+
+    def _held(self, name: str) -> NDArray[Any] | None:
+        """Return an array that not every version has."""
+        file = f"{name}.npy"
+        return read_array(self.folder / file) if file in self.manifest["files"] else None
 
     def check(self) -> None:
         """Compare every file with the digest in the manifest.
@@ -91,15 +105,7 @@ def write_version(folder: Path, number: int, content: Content, facts: Mapping[st
 
 
 def _write_files(folder: Path, number: int, content: Content, facts: Mapping[str, Any]) -> dict[str, Any]:
-    arrays: tuple[NDArray[Any], ...] = (
-        content.keys.offsets,
-        content.keys.content,
-        content.base,
-        content.tuned,
-        content.seen,
-    )
-    named = {f"{name}.npy": array for name, array in zip(ARRAYS, arrays, strict=True)}
-    named |= {} if content.map is None else {MAP: content.map}
+    named = {f"{name}.npy": array for name, array in content.arrays().items()}
     for name, array in named.items():
         write_array(folder / name, array)
     files = {name: file_digest(folder / name) for name in named}

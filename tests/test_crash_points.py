@@ -89,8 +89,7 @@ class Stage:
 
 def told(version):
     content, manifest = version.content, dict(version.manifest)
-    arrays = (content.keys.offsets, content.keys.content, content.base, content.tuned, content.seen)
-    return [array.tobytes() for array in arrays], {
+    return {name: array.tobytes() for name, array in content.arrays().items()}, {
         name: manifest[name] for name in manifest.keys() - {"created", "digest", "minutes"}
     }
 

@@ -15,7 +15,7 @@ from nudge_vdb.testing import Faulty
 from tests.conftest import make_world
 
 CHEAP = {"step": 0.3, "max_queries": 30}
-ARRAYS = ("base", "tuned", "seen", "key_bytes", "key_offsets")
+ARRAYS = ("base", "tuned", "seen", "queries", "key_bytes", "key_offsets")
 VERSIONS = [
     f"versions/{number:06}/{name}" for number in (1, 2) for name in ("manifest.json", *map("{}.npy".format, ARRAYS))
 ]

@@ -14,7 +14,7 @@ LAYERS = [
     ["address", "durable", "metrics", "interruption"],
     ["contract", "journal", "hold"],
     ["keys", "nudge", "judgements", "formats", "retry", "backends"],
-    ["pages", "snapshot", "rivals", "options", "ridge"],
+    ["pages", "snapshot", "seen", "rivals", "options", "ridge"],
     ["state", "ranking", "scoring", "gather"],
     ["lineage", "selection", "carrying", "notes"],
     ["planning", "writeback"],

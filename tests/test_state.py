@@ -18,12 +18,13 @@ from nudge_vdb.durable import read_json, write_json
 from nudge_vdb.errors import BadOption, Locked, NudgeError, StateConflict, StateDamaged
 from nudge_vdb.journal import Journal
 from nudge_vdb.keys import KeyTable
+from nudge_vdb.seen import Seen
 from nudge_vdb.snapshot import Content
 from nudge_vdb.state import State
 
 TRAITS = Traits("engine:host/articles", "", "engine 1.0", 5, Metric.COSINE, True, 1e-6)
 FACTS = {"proven": True, "parent": 0, "step": 0.25, "method": "nudge-n"}
-ARRAYS = ("key_offsets", "key_bytes", "base", "tuned", "seen")
+ARRAYS = ("key_offsets", "key_bytes", "base", "tuned", "seen", "queries")
 
 
 def traits(**changes):
@@ -38,14 +39,15 @@ def content(keys=KEYS, seed=0):
     rng = np.random.default_rng(seed)
     vectors = rng.integers(0, 2**32, size=(2, len(keys), 5), dtype=np.uint32).view(np.float32)
     vectors[0].flat[:5] = [np.nan, -np.inf, -0.0, 1e-45, 3.4e38][: vectors[0].size]
-    seen = np.sort(rng.integers(0, 2**64, size=3, dtype=np.uint64))
+    digests = np.sort(rng.integers(0, 2**64, size=3, dtype=np.uint64))
+    seen = Seen(digests, rng.normal(size=(3, 5)).astype(np.float16))
     return Content(KeyTable.of(sorted(keys)), vectors[0], vectors[1], seen)
 
 
 def bits(held):
     """Return all that a content holds, as bytes and shapes."""
-    arrays = (held.keys.offsets, held.base, held.tuned, held.seen)
-    return list(held.keys), [(array.dtype.str, array.shape, array.tobytes()) for array in arrays]
+    arrays = held.arrays()
+    return list(held.keys), {name: (each.dtype.str, each.shape, each.tobytes()) for name, each in arrays.items()}
 
 
 @pytest.fixture
