@@ -133,13 +133,22 @@ def export_map(
     out: Annotated[Path, typer.Argument(help="Where the matrix goes: a .npy file of width × width.")],
     version: Annotated[int, typer.Option(help="A version made with --carry.")],
     test: Test = None,
+    min_gain: Annotated[float | None, typer.Option(help="The gain that must be proven [as for the version].")] = None,
+    confidence: Annotated[float | None, typer.Option(help="Of the interval of the gain [as for the version].")] = None,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
     """Carry on the query side: write a matrix for the queries, and prepare a version of the judged rows alone."""
     with opened(address) as collection:
         plan = nudge_vdb.export_map(
-            collection, out, version=version, test=apart(test, "test"), state=state, phases=ShownPhases()
+            collection,
+            out,
+            version=version,
+            test=apart(test, "test"),
+            min_gain=min_gain,
+            confidence=confidence,
+            state=state,
+            phases=ShownPhases(),
         )
     show(plan.report, as_json, render.plan)
     raise typer.Exit(DONE if plan.proven else NotProven.exit_status)

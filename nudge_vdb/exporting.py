@@ -25,9 +25,9 @@ from nudge_vdb.errors import BadOption, UnfitCollection
 from nudge_vdb.judgements import Judgements, binary, merged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
-from nudge_vdb.metrics import parse_measure
 from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Floats, unit
+from nudge_vdb.options import Options
 from nudge_vdb.pages import forget, page_out
 from nudge_vdb.phases import Phases
 from nudge_vdb.placing import carried
@@ -38,7 +38,7 @@ from nudge_vdb.retry import Patient
 from nudge_vdb.ridge import Map
 from nudge_vdb.rivals import Part
 from nudge_vdb.run import Plan, as_plan
-from nudge_vdb.selection import FEWEST_QUERIES, change
+from nudge_vdb.selection import FEWEST_QUERIES, prove
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state
 from nudge_vdb.state import State
@@ -50,6 +50,8 @@ SAME = 1e-5
 ROWS_AT_ONCE = 4096
 NOT_OF_THE_FORM = (*INTERNAL, "version", "warm_", "cold_", "minutes", "snapshot_bytes", "test", "validation")
 """Beginnings of the names of figures that do not hold for the form."""
+TERMS = ("metric", "grades", "min_gain", "confidence")
+"""What a version is proven by."""
 BEWARE = "searches must send M·q instead of q while this version is live, and q again when it no longer is"
 
 
@@ -59,13 +61,16 @@ def export_map(
     *,
     version: int,
     test: Judgements | None = None,
+    min_gain: float | None = None,
+    confidence: float | None = None,
     state: Folder = None,
     phases: Phases | None = None,
 ) -> Plan:
     """Write the matrix M (width, width) of a carrying *version* to *path*, and prepare the version that goes with it.
 
     That version holds the judged rows alone. Its gain is measured on *test*, with M applied to the queries that
-    *version* was not trained on; without 20 of those it is not proven, and only force applies it.
+    *version* was not trained on; without 20 of those it is not proven, and only force applies it. Metric and grades are
+    those of *version*, and so are *min_gain* and *confidence* where they are not given.
 
     Raises:
         BadOption: the version carries nothing, or the collection compares by distance.
@@ -79,7 +84,8 @@ def export_map(
     with home.locked():
         require_own(Patient(collection), home)
         form = Form.of(home.version(version), collection.traits)
-        kept = _prepared(Patient(collection), home, form, test, phases)
+        terms = _terms(form.version, min_gain, confidence)
+        kept = _prepared(Patient(collection), home, form, test, terms, phases)
         forget(home.pages)
     write_array(Path(path), form.matrix)
     return as_plan(collection, home, kept, phases)
@@ -135,18 +141,28 @@ def _apart(content: Content, mapped: Map, reach: float, part: slice, traits: Tra
     return part.start + np.flatnonzero(~theirs), np.linalg.norm(units + reach * mapped.directions(units), axis=1)
 
 
-def _prepared(collection: Collection, home: State, form: Form, test: Judgements | None, phases: Phases) -> Version:
+def _terms(version: Version, min_gain: float | None, confidence: float | None) -> Options:
+    """Return what *version* was proven by, as far as it says, with what is asked for instead."""
+    known: dict[str, Any] = {name: version.manifest[name] for name in TERMS if name in version.manifest}
+    asked = {"min_gain": min_gain, "confidence": confidence}
+    return Options(**known | {name: value for name, value in asked.items() if value is not None})
+
+
+def _prepared(
+    collection: Collection, home: State, form: Form, test: Judgements | None, terms: Options, phases: Phases
+) -> Version:
     content, live = form.content(), home.journal.live
     facts = {name: value for name, value in form.version.manifest.items() if not name.startswith(NOT_OF_THE_FORM)}
     figures = _not_measured("no test judgements were given")
     if test is not None:
-        figures |= _measured(collection, home, form, test, phases)
+        figures |= _measured(collection, home, form, test, terms, phases)
     with phases("snapshot"):
         return home.add_version(
             content,
             {
                 **facts,
                 **figures,
+                **{name: getattr(terms, name) for name in TERMS},
                 "created": now(),
                 "parent": live,
                 "query_side_of": form.version.number,
@@ -164,24 +180,27 @@ def _not_measured(why: str) -> dict[str, Any]:
     return {**nothing, "proven": False, "reason": f"the query-side form was not measured: {why}"}
 
 
-def _measured(collection: Collection, home: State, form: Form, test: Judgements, phases: Phases) -> dict[str, Any]:
+def _measured(
+    collection: Collection, home: State, form: Form, test: Judgements, terms: Options, phases: Phases
+) -> dict[str, Any]:
     """Return the figures of the form on the queries of *test* that the version was not trained on."""
     with phases("page out", collection.count()) as step:
         keys = locate(collection, list(dict.fromkeys(test.rows)))
         pages = page_out(collection, home.pages, step)
     with phases("compute"):
         ground = settle(collection, pages, Lineage(home), [*keys.values(), *form.content().keys], home.journal.live)
-        judged = present(merged(spelled(binary(test), keys, collection)), keys, ground.place).judgements
+        graded = test if terms.grades else binary(test)
+        judged = present(merged(spelled(graded, keys, collection)), keys, ground.place).judgements
         unseen = ~form.version.content.seen.has(judged)
         if unseen.sum() < FEWEST_QUERIES:
             return _not_measured(f"{unseen.sum()} test queries did not train, and {FEWEST_QUERIES} are needed")
         multiplied = replace(judged, vectors=(judged.vectors @ form.matrix.T).astype(np.float32))
-        metric, rule = home.traits.metric, [parse_measure(str(form.version.manifest["metric"]))]
+        metric, rule = home.traits.metric, [terms.measure]
         before = scores(judged, lambda: ground.parts_without(np.empty(0, np.int64)), ground.texts, metric, rule)[0]
         after = scores(multiplied, lambda: _stored(ground, form), ground.texts, metric, rule)[0]
-    found = change(before[unseen], after[unseen], 0.95, 0)
-    reason = f"measured on {unseen.sum()} test queries that did not train, M applied to them"
-    return {**asdict(found), "proven": found.gain_low > 0, "reason": reason}
+    found = prove(np.stack([before, after])[:, unseen], terms.confidence, terms.min_gain, terms.seed)
+    measured = f"measured on {unseen.sum()} test queries that did not train, M applied to them"
+    return {**asdict(found), "reason": f"{measured}: {found.reason}"}
 
 
 def _stored(ground: Ground, form: Form) -> Iterator[Part]:

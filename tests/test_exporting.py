@@ -8,12 +8,14 @@ import pytest
 import nudge_vdb
 from nudge_vdb.contract import Metric
 from nudge_vdb.errors import BadOption, NotProven
+from nudge_vdb.judgements import Judgements
 
 
-def exported(world, folder, test=True):
-    nudge_vdb.plan(world.collection, world.train, state=folder, carry="on")
-    given = world.test if test else None
-    return nudge_vdb.export_map(world.collection, folder / "map.npy", version=1, test=given, state=folder)
+def exported(world, folder, test=True, terms=None, **choices):
+    nudge_vdb.plan(world.collection, world.train, state=folder, carry="on", **choices)
+    return nudge_vdb.export_map(
+        world.collection, folder / "map.npy", version=1, test=world.test if test else None, state=folder, **terms or {}
+    )
 
 
 def multiplied(world, folder):
@@ -72,3 +74,36 @@ def test_distances_and_versions_that_carry_nothing_have_no_such_form(worlds, tmp
     nudge_vdb.plan(world.collection, world.train, state=tmp_path)
     with pytest.raises(BadOption, match="--carry on"):
         nudge_vdb.export_map(world.collection, tmp_path / "map.npy", version=1, state=tmp_path)
+
+
+def test_the_form_is_proven_by_what_the_version_was_proven_by(worlds, tmp_path):
+    world = worlds(apart=1.0)
+    gain = exported(world, tmp_path / "usual").report["gain"]
+    chosen = exported(world, tmp_path / "chosen", metric="recall@5", min_gain=0.001, confidence=0.99).report
+    assert (chosen["metric"], chosen["min_gain"], chosen["confidence"]) == ("recall@5", 0.001, 0.99)
+    assert chosen["gain"] != gain
+    assert "99 %" in chosen["reason"]
+    strict = exported(world, tmp_path / "strict", min_gain=0.9)
+    assert not strict.proven
+    assert "not above 0.9" in strict.report["reason"]
+
+
+def test_grades_count_for_the_form_where_they_counted_for_the_version(worlds, tmp_path):
+    world = worlds(apart=1.0)
+    world.test = Judgements.from_arrays(
+        world.test.vectors,
+        [{text: 1.0 + place % 3, f"row {(place + 100) % 200:03}": 1} for place, text in enumerate(world.test.rows)],
+    )
+    plain, graded = (exported(world, tmp_path / str(each), grades=each).report["after"] for each in (False, True))
+    assert plain != graded
+
+
+def test_other_terms_may_be_asked_for(worlds, tmp_path):
+    world = worlds(apart=1.0)
+    plan = exported(world, tmp_path, min_gain=0.9, terms={"min_gain": 0.0, "confidence": 0.9})
+    assert plan.proven
+    assert (plan.report["min_gain"], plan.report["confidence"]) == (0.0, 0.9)
+    with pytest.raises(BadOption, match="confidence"):
+        nudge_vdb.export_map(
+            world.collection, tmp_path / "map 2.npy", version=1, test=world.test, confidence=2.0, state=tmp_path
+        )
