@@ -13,7 +13,7 @@ score of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from nudge_vdb.errors import BadOption, UnfitCollection
 from nudge_vdb.judgements import Judgements, binary, merged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.live import as_sent
 from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Floats, unit
 from nudge_vdb.options import Options
@@ -125,7 +126,8 @@ class Form:
     def content(self) -> Content:
         """Return the judged rows."""
         whole, keys = self.version.content, self.version.content.keys.at(self.judged)
-        return Content(KeyTable.of(keys), np.asarray(whole.base[self.judged]), self.tuned, whole.seen)
+        base = np.asarray(whole.base[self.judged])
+        return Content(KeyTable.of(keys), base, self.tuned, whole.seen, query_map=self.matrix)
 
 
 def _slices(rows: int) -> Iterator[slice]:
@@ -194,7 +196,7 @@ def _measured(
         unseen = ~form.version.content.seen.has(judged)
         if unseen.sum() < FEWEST_QUERIES:
             return _not_measured(f"{unseen.sum()} test queries did not train, and {FEWEST_QUERIES} are needed")
-        multiplied = replace(judged, vectors=(judged.vectors @ form.matrix.T).astype(np.float32))
+        multiplied = as_sent(judged, form.matrix)
         metric, rule = home.traits.metric, [terms.measure]
         before = scores(judged, lambda: ground.parts_without(np.empty(0, np.int64)), ground.texts, metric, rule)[0]
         after = scores(multiplied, lambda: _stored(ground, form), ground.texts, metric, rule)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,24 +37,40 @@ class Live:
         """
         unseen = np.flatnonzero(~self.version.content.seen.has(judgements))
         figures: Figures = {"version": self.version.number, "queries": len(unseen)}
+        if self._lacks_matrix():
+            return {**figures, "reason": "it is a query-side form whose matrix is not in the state"}
         if len(unseen) < FEWEST_QUERIES:
             return figures
         live = self._scores(judgements)[unseen]
         return {**figures, "live": float(live.mean()), "after": float(planned[unseen].mean())}
 
+    def _lacks_matrix(self) -> bool:
+        """Tell whether searches multiply their queries by a matrix that a version of early days did not keep."""
+        return "query_side_of" in self.version.manifest and self.version.content.query_map is None
+
     def _scores(self, judgements: Judgements) -> Floats:
         metric, measure = self.collection.traits.metric, self.options.measure
-        return np.asarray(scores(judgements, self.ground.live_parts, self.ground.texts, metric, [measure])[0])
+        sent = as_sent(judgements, self.version.content.query_map)
+        return np.asarray(scores(sent, self.ground.live_parts, self.ground.texts, metric, [measure])[0])
+
+
+def as_sent(judgements: Judgements, matrix: Floats | None) -> Judgements:
+    """Return *judgements* with the queries that searches send: multiplied by *matrix* (width, width), if any."""
+    if matrix is None:
+        return judgements
+    return replace(judgements, vectors=(judgements.vectors @ matrix.T).astype(np.float32))
 
 
 def warnings(comparisons: Mapping[str, Figures]) -> list[str]:
     """Say where the live version is better than the plan, or that nothing can be said."""
     known = {name: found for name, found in comparisons.items() if "live" in found}
     if comparisons and not known:
-        number = next(iter(comparisons.values()))["version"]
+        found = next(iter(comparisons.values()))
         return [
-            f"version {number}, which is live, was trained on these queries, so it cannot be compared with this plan; "
-            "give other queries with --test to compare them"
+            f"version {found['version']}, which is live, cannot be compared with this plan: {found['reason']}"
+            if "reason" in found
+            else f"version {found['version']}, which is live, was trained on these queries, so it cannot be compared "
+            "with this plan; give other queries with --test to compare them"
         ]
     return [
         f"version {found['version']}, which is live, is better than this plan on the {found['queries']} {name} queries "

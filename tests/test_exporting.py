@@ -9,6 +9,7 @@ import nudge_vdb
 from nudge_vdb.contract import Metric
 from nudge_vdb.errors import BadOption, NotProven
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.snapshot import Content
 
 
 def exported(world, folder, test=True, terms=None, **choices):
@@ -107,3 +108,27 @@ def test_other_terms_may_be_asked_for(worlds, tmp_path):
         nudge_vdb.export_map(
             world.collection, tmp_path / "map 2.npy", version=1, test=world.test, confidence=2.0, state=tmp_path
         )
+
+
+def test_a_live_form_is_compared_with_a_plan_by_the_queries_that_searches_send(worlds, tmp_path):
+    world = worlds(apart=1.0)
+    nudge_vdb.apply(exported(world, tmp_path))
+    sent = nudge_vdb.evaluate(world.collection, multiplied(world, tmp_path)).scores["ndcg@10"]
+    unsent = nudge_vdb.evaluate(world.collection, world.test).scores["ndcg@10"]
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, test=world.test, step=0.2)
+    assert plan.report["test"]["against_live"]["live"] == pytest.approx(sent, abs=1e-9)
+    assert sent > unsent + 0.02
+
+
+def test_a_live_form_whose_matrix_nobody_kept_is_not_compared_and_that_is_said(worlds, tmp_path, monkeypatch):
+    world = worlds(apart=1.0)
+    with monkeypatch.context() as early:
+        early.setattr(Content, "arrays", without_matrix(Content.arrays))
+        nudge_vdb.apply(exported(world, tmp_path))
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, test=world.test, step=0.2)
+    assert "live" not in plan.report["test"]["against_live"]
+    assert any("matrix is not in the state" in warning for warning in plan.report["warnings"])
+
+
+def without_matrix(arrays):
+    return lambda content: {name: array for name, array in arrays(content).items() if name != "query_map"}
