@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,13 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
         np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
+
+
+def put_array(path: Path, array: NDArray[Any]) -> None:
+    """Make *path* a .npy file of *array*, or leave it as it was if anything dies on the way."""
+    content = BytesIO()
+    np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
+    write_bytes(path, content.getvalue())
 
 
 def read_array(path: Path) -> NDArray[Any]:

@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 
 from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Traits, Vectors, as_stored
-from nudge_vdb.durable import write_array
+from nudge_vdb.durable import put_array
 from nudge_vdb.errors import BadOption, UnfitCollection
 from nudge_vdb.judgements import Judgements, binary, merged
 from nudge_vdb.keys import KeyTable
@@ -74,9 +75,11 @@ def export_map(
     those of *version*, and so are *min_gain* and *confidence* where they are not given.
 
     Raises:
-        BadOption: the version carries nothing, or the collection compares by distance.
+        BadOption: the version carries nothing, the collection compares by distance, or *path* is taken or cannot be
+            written; the last is looked at before anything else.
         UnfitCollection: M cannot be inverted well enough.
     """
+    out = _free_place(Path(path).expanduser())
     home, phases = known_state(collection, state), phases or Phases()
     if collection.traits.metric is Metric.EUCLID:
         raise BadOption(
@@ -88,8 +91,33 @@ def export_map(
         terms = _terms(form.version, min_gain, confidence)
         kept = _prepared(Patient(collection), home, form, test, terms, phases)
         forget(home.pages)
-    write_array(Path(path), form.matrix)
+    _write(out, form.matrix, kept)
     return as_plan(collection, home, kept, phases)
+
+
+def _free_place(path: Path) -> Path:
+    """Return *path*, where a file can be made and none is.
+
+    Raises:
+        BadOption: there is something, or nothing can be written there.
+    """
+    if path.exists():
+        raise BadOption(f"{path} is there already, and searches may be using it; name another file, or move it away")
+    try:
+        with NamedTemporaryFile(dir=path.parent):
+            return path
+    except OSError as exc:
+        raise BadOption(f"no file can be made in {path.parent}: {exc}; name another place") from exc
+
+
+def _write(path: Path, matrix: Floats, kept: Version) -> None:
+    try:
+        put_array(path, matrix)
+    except OSError as exc:
+        copy = kept.folder / "query_map.npy"
+        raise BadOption(
+            f"{path} could not be written: {exc}; the matrix of version {kept.number} is in {copy}"
+        ) from exc
 
 
 @dataclass(frozen=True)

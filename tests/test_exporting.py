@@ -10,6 +10,7 @@ from nudge_vdb.contract import Metric
 from nudge_vdb.errors import BadOption, NotProven
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.snapshot import Content
+from nudge_vdb.testing import Faulty
 
 
 def exported(world, folder, test=True, terms=None, **choices):
@@ -132,3 +133,32 @@ def test_a_live_form_whose_matrix_nobody_kept_is_not_compared_and_that_is_said(w
 
 def without_matrix(arrays):
     return lambda content: {name: array for name, array in arrays(content).items() if name != "query_map"}
+
+
+@pytest.mark.parametrize("place", ["taken.npy", "a folder", "no folder/map.npy", "taken.npy/map.npy"])
+def test_a_place_where_no_matrix_can_go_is_refused_before_anything_is_done(place, worlds, tmp_path):
+    world = worlds(apart=1.0)
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path / "state", carry="on")
+    (tmp_path / "taken.npy").write_bytes(b"in use")
+    (tmp_path / "a folder").mkdir()
+    counted = Faulty(world.collection)
+    with pytest.raises(BadOption, match=r"there already|no file can be made"):
+        nudge_vdb.export_map(counted, tmp_path / place, version=1, test=world.test, state=tmp_path / "state")
+    assert counted.calls["scan"] == 0
+    assert len(nudge_vdb.history(world.collection, state=tmp_path / "state")) == 1
+    assert (tmp_path / "taken.npy").read_bytes() == b"in use"
+
+
+def test_a_matrix_that_can_no_longer_be_written_is_in_the_version(worlds, tmp_path):
+    world, place = worlds(apart=1.0), tmp_path / "sometimes"
+    nudge_vdb.plan(world.collection, world.train, state=tmp_path / "state", carry="on")
+    place.mkdir()
+    gone = Faulty(world.collection, before={("scan", 1): place.rmdir})
+    with pytest.raises(BadOption, match=r"version 2 is in .*query_map\.npy") as refusal:
+        nudge_vdb.export_map(gone, place / "map.npy", version=1, test=world.test, state=tmp_path / "state")
+    named = str(refusal.value).rpartition(" in ")[2]
+    matrix = np.load(named)
+    assert matrix.shape == (24, 24)
+    nudge_vdb.export_map(world.collection, tmp_path / "map.npy", version=1, test=world.test, state=tmp_path / "state")
+    assert (np.load(tmp_path / "map.npy") == matrix).all()
+    assert not list(tmp_path.glob("*.tmp"))
