@@ -36,7 +36,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.quality
 
 bench-cold: .venv/installed
-	$(BIN)/python -m benchmarks.cold_rows
+	$(BIN)/python -m benchmarks.cold_rows --record
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

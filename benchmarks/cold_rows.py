@@ -8,14 +8,18 @@ hidden, *cold* only those whose were, the others being taken out of the list. Me
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import nudge_vdb
+from benchmarks.page import record, table
 from benchmarks.quality import authors_choice
 from benchmarks.sets import RetrievalSet, content, load, synthetic
 from nudge_vdb.judgements import Judgements
@@ -126,20 +130,72 @@ def stored(fixture: Any) -> np.ndarray:
     return np.stack([rows[str(number)].vector for number in range(1, len(rows) + 1)])
 
 
-def compared(data: RetrievalSet, share: float, seeds: int, ways: list[str]) -> Iterator[str]:
-    """Yield a line a way: the means of all seeds."""
-    hidden = [Hidden.of(data, seed, share) for seed in range(seeds)]
-    for way in ways:
-        found = [tuned(each, way, WAYS[way]) for each in hidden]
-        base, real, estimated = (
-            np.mean([getattr(each, name) for each in found], axis=0) for name in ("base", "real", "estimated")
+@dataclass(frozen=True)
+class Means:
+    """What one way comes to on one set with a share of its rows hidden: means of all seeds, warm and cold."""
+
+    name: str
+    share: float
+    way: str
+    seeds: int
+    base: tuple[float, float]
+    real: tuple[float, float]
+    estimated: tuple[float, float]
+    """Changes."""
+    proven: int
+
+    @property
+    def change(self) -> tuple[float, float]:
+        """The real changes."""
+        return self.real[0] - self.base[0], self.real[1] - self.base[1]
+
+    def __str__(self) -> str:
+        (warm, cold), (new_warm, new_cold) = self.base, self.real
+        return (
+            f"{self.name} {self.share:.0%} {self.way:22s} warm {warm:.3f} → {new_warm:.3f} ({self.change[0]:+.3f}, "
+            f"estimated {self.estimated[0]:+.3f})  cold {cold:.3f} → {new_cold:.3f} ({self.change[1]:+.3f}, "
+            f"estimated {self.estimated[1]:+.3f})  proven {self.proven} of {self.seeds}"
         )
-        change = real - base
-        yield (
-            f"{data.name} {share:.0%} {way:22s} warm {base[0]:.3f} → {real[0]:.3f} ({change[0]:+.3f}, "
-            f"estimated {estimated[0]:+.3f})  cold {base[1]:.3f} → {real[1]:.3f} ({change[1]:+.3f}, "
-            f"estimated {estimated[1]:+.3f})  proven {sum(each.proven for each in found)} of {seeds}"
-        )
+
+
+def compared(data: RetrievalSet, share: float, seeds: int, way: str) -> Means:
+    """Tune one way with every seed."""
+    found = [tuned(Hidden.of(data, seed, share), way, WAYS[way]) for seed in range(seeds)]
+    base, real, estimated = (
+        tuple(np.mean([getattr(each, name) for each in found], axis=0).tolist())
+        for name in ("base", "real", "estimated")
+    )
+    return Means(data.name, share, way, seeds, base, real, estimated, sum(each.proven for each in found))
+
+
+def page(found: Sequence[Means]) -> str:
+    """Return what stands in docs/benchmarks.md."""
+    rows = []
+    for each in found:
+        hidden = f"{each.name}, {each.share:.0%}"
+        if each.way == next(iter(WAYS)):
+            rows.append([hidden, "as they were", f"{each.base[0]:.3f}", f"{each.base[1]:.3f}", "", "", "", ""])
+        rows.append(
+            [hidden, each.way, f"{each.real[0]:.3f}", f"{each.real[1]:.3f}", f"{each.change[1]:+.3f}",
+             f"{each.estimated[1]:+.3f}", f"{each.estimated[1] - each.change[1]:+.3f}",
+             f"{each.proven} of {each.seeds}"]
+        )  # fmt: skip
+    head = ("set, rows hidden", "way", "warm", "cold", "change of cold", "as estimated", "off by", "proven")
+    off = {name: max(_off(each) for each in found if each.name == name) for name in dict.fromkeys(_names(found))}
+    told = ", ".join(f"{name} {most:.3f}" for name, most in off.items())
+    return (
+        f"`make bench-cold`: test NDCG@10, means of {found[0].seeds} seeds, each with the judgements of other rows "
+        "hidden. Warm counts the rows whose judgements were not hidden, cold those whose were.\n\n"
+        f"{table(head, rows)}\n\nThe estimate of the change of cold was off at most by: {told}."
+    )
+
+
+def _names(found: Sequence[Means]) -> list[str]:
+    return [each.name for each in found]
+
+
+def _off(means: Means) -> float:
+    return abs(means.estimated[1] - means.change[1])
 
 
 def noise(data: RetrievalSet, seed: int) -> Judgements:
@@ -176,6 +232,8 @@ def main() -> None:
     asked.add_argument("--seeds", type=int, default=SEEDS)
     asked.add_argument("--share", type=float, action="append")
     asked.add_argument("--way", action="append")
+    asked.add_argument("--kept", type=Path, help="a file of what was worked out, to go on from")
+    asked.add_argument("--record", action="store_true", help="write the section of docs/benchmarks.md")
     asked.add_argument("--noise", type=int, help="instead, so many seeds without signal and without anything to gain")
     given = asked.parse_args()
     if given.noise:
@@ -183,14 +241,39 @@ def main() -> None:
             for line in falsely_proven(given.noise, choices):
                 print(line, flush=True)
         return
+    found = list(_all(given, _kept(given.kept)))
+    if given.record and found:
+        record("Rows that nobody judged", page(found))
+
+
+def _all(given: argparse.Namespace, known: Sequence[Means]) -> Iterator[Means]:
+    """Yield and print what every way comes to on every set; what is *known* already is not worked out again."""
     for name in given.sets:
         data = synthetic() if name == "synthetic" else load(name)
         if data is None:
             print(f"{name}: not at hand; set NUDGE_VDB_DATA to the folder that holds it")
             continue
-        for share in given.share or SHARES:
-            for line in compared(data, share, given.seeds, given.way or list(WAYS)):
-                print(line, flush=True)
+        for share, way in product(given.share or SHARES, given.way or WAYS):
+            asked = (name, share, way, given.seeds)
+            means = next((each for each in known if (each.name, each.share, each.way, each.seeds) == asked), None)
+            if means is None:
+                means = compared(data, share, given.seeds, way)
+                _keep(given.kept, means)
+            print(means, flush=True)
+            yield means
+
+
+def _kept(path: Path | None) -> list[Means]:
+    """Return what an interrupted run worked out."""
+    if path is None or not path.exists():
+        return []
+    return [Means(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _keep(path: Path | None, means: Means) -> None:
+    if path is not None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(means)) + "\n")
 
 
 if __name__ == "__main__":
