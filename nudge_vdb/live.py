@@ -37,16 +37,23 @@ class Live:
         """
         unseen = np.flatnonzero(~self.version.content.seen.has(judgements))
         figures: Figures = {"version": self.version.number, "queries": len(unseen)}
-        if self._lacks_matrix():
-            return {**figures, "reason": "it is a query-side form whose matrix is not in the state"}
+        obstacle = self._obstacle()
+        if obstacle is not None:
+            return {**figures, "reason": obstacle}
         if len(unseen) < FEWEST_QUERIES:
             return figures
         live = self._scores(judgements)[unseen]
         return {**figures, "live": float(live.mean()), "after": float(planned[unseen].mean())}
 
-    def _lacks_matrix(self) -> bool:
-        """Tell whether searches multiply their queries by a matrix that a version of early days did not keep."""
-        return "query_side_of" in self.version.manifest and self.version.content.query_map is None
+    def _obstacle(self) -> str | None:
+        """Return why the scores of a query-side form, which searches multiply their queries for, cannot be told."""
+        if "query_side_of" not in self.version.manifest:
+            return None
+        if self.version.content.query_map is None:
+            return "it is a query-side form whose matrix is not in the state"
+        if not self.ground.pages.whole:
+            return "it is a query-side form, and rows were searched for by other queries; --rivals scan reads all rows"
+        return None
 
     def _scores(self, judgements: Judgements) -> Floats:
         metric, measure = self.collection.traits.metric, self.options.measure

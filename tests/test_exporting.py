@@ -131,6 +131,14 @@ def test_a_live_form_whose_matrix_nobody_kept_is_not_compared_and_that_is_said(w
     assert any("matrix is not in the state" in warning for warning in plan.report["warnings"])
 
 
+def test_a_live_form_is_not_compared_on_rows_that_were_found_by_other_queries(worlds, tmp_path):
+    world = worlds(apart=1.0)
+    nudge_vdb.apply(exported(world, tmp_path))
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, test=world.test, step=0.2, rivals="exact")
+    assert "live" not in plan.report["test"]["against_live"]
+    assert any("--rivals scan" in warning for warning in plan.report["warnings"])
+
+
 def without_matrix(arrays):
     return lambda content: {name: array for name, array in arrays(content).items() if name != "query_map"}
 
