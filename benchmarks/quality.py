@@ -19,8 +19,9 @@ from nudge_vdb.errors import NotProven
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
 from nudge_vdb.nudge import Method, Pulls, unit
-from nudge_vdb.scoring import Exam, Field, score_table
+from nudge_vdb.scoring import score_table
 from nudge_vdb.selection import authors_step
+from nudge_vdb.tracing import Exam, Field
 
 NDCG = Measure("ndcg", 10)
 

@@ -15,7 +15,8 @@ from nudge_vdb.contract import Metric, Vectors
 from nudge_vdb.nudge import RAYS, Floats, Ints, Pulls, unit
 from nudge_vdb.ridge import REACHES, RIDGES, Carry, Fit, Map, Neighbours
 from nudge_vdb.rivals import Best, Part, engine_score
-from nudge_vdb.scoring import Exam, Field, Rule, Table, best_of_all, scores_along, trace
+from nudge_vdb.scoring import Rule, Table, standings
+from nudge_vdb.tracing import Exam, Field
 
 ROWS_AT_ONCE = 4096
 CARRIES = tuple(Carry(ridge, float(reach)) for ridge in RIDGES for reach in REACHES)
@@ -78,14 +79,13 @@ def carried_table(field: Field, exam: Exam, rule: Rule, steps: Floats, unjudged:
     examples = Examples(field)
     fitted = examples.fits()
     contenders = _contenders(field.metric, unjudged.parts, exam, fitted, CONTENDERS * rule.k)
-    answers, others = trace(field, exam, rule.k, steps)
     lone = np.bincount(field.pulls.row, minlength=field.pulls.rows)[exam.row] == 1
     warm = np.empty((len(steps), len(CARRIES), len(exam.units)))
-    cold, nobody = np.empty_like(warm), np.empty(0)
-    for query, (pairs, maps) in enumerate(_maps_without(examples, exam, fitted)):
+    cold = np.empty_like(warm)
+    by_query = zip(_maps_without(examples, exam, fitted), standings(field, exam, rule.k, steps), strict=True)
+    for query, ((pairs, maps), (own_scores, judged)) in enumerate(by_query):
         asked = (field.metric, exam.units[query].astype(np.float64), float(exam.lengths[query]))
-        judged = best_of_all(scores_along(field, others.of(query), steps, asked[2]), nobody, rule.k)
-        moved = scores_along(field, answers.select(pairs), steps, asked[2])[:, :, None]
+        moved = own_scores[:, :, None]
         own = np.concatenate([field.base(slice(row, row + 1)) for row in exam.row[pairs]])
         turned = _carried_scores(maps, own, *asked)[:, None]
         crowd = _best(_carried_scores(maps, unjudged.at(contenders[query]), *asked), rule.k)

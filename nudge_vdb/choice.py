@@ -14,8 +14,9 @@ from nudge_vdb.nudge import Floats, Ints, Method
 from nudge_vdb.options import Options
 from nudge_vdb.planning import Course, Judged, evaluated, sample, set_course, sit_exam, some_queries
 from nudge_vdb.ridge import CARRY_STEPS, Carry
-from nudge_vdb.scoring import Exam, Table
+from nudge_vdb.scoring import Table
 from nudge_vdb.selection import Change, Proof, candidates_for, change, choose, mixed, prove, scored_at
+from nudge_vdb.tracing import Exam
 
 Figures = dict[str, Any]
 

@@ -11,7 +11,7 @@ so that its similarity to any query is linear in two numbers that do not depend 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -133,12 +133,22 @@ class Pulls:
         """Return G of the rows *first* … *last* − 1 as (last − first, d), summed in float64."""
         total = np.zeros((last - first, self.queries.shape[1]))
         start, stop = np.searchsorted(self.row, [first, last])
-        for begin in range(start, stop, JUDGEMENTS_AT_ONCE):
-            part = slice(begin, min(begin + JUDGEMENTS_AT_ONCE, stop))
+        for part in self._parts(int(start), int(stop)):
             pushes = self.queries[self.query[part]] * self.weight[part, None]
             rows, starts = np.unique(self.row[part], return_index=True)
             total[rows - first] += np.add.reduceat(pushes, starts, axis=0)
         return total
 
+    def _parts(self, start: int, stop: int) -> Iterator[slice]:
+        """Yield slices of judgements that end where a row's end, so that no sum depends on where the first begins."""
+        at_once = max(1, PUSHES_BYTES // (8 * self.queries.shape[1]))
+        while start < stop:
+            end = min(start + at_once, stop)
+            whole = end if end == stop else int(np.searchsorted(self.row, self.row[end]))
+            end = whole if whole > start else end
+            yield slice(start, end)
+            start = end
 
-JUDGEMENTS_AT_ONCE = 4096
+
+PUSHES_BYTES = 4 << 20
+"""What the queries of some judgements may take at once, in float64."""

@@ -18,8 +18,9 @@ from nudge_vdb.nudge import Floats, Ints, Method, Pulls, unit
 from nudge_vdb.options import Options
 from nudge_vdb.pages import Pages
 from nudge_vdb.rivals import Part, best_rows
-from nudge_vdb.scoring import Exam, Field, Table, in_order, score_table
+from nudge_vdb.scoring import Table, in_order, score_table
 from nudge_vdb.selection import FEWEST_QUERIES
+from nudge_vdb.tracing import Exam, Field
 
 LOCATED_AT_ONCE = 1000
 SETTLED_AT_ONCE = 4096

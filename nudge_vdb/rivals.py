@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.contract import Metric, Vectors
+from nudge_vdb.budget import USUAL_BUDGET, Budget, Share
+from nudge_vdb.contract import Mask, Metric, Vectors
 from nudge_vdb.nudge import Floats, Ints, unit
 
-SCORES_AT_ONCE = 1 << 23
-"""How many scores, of queries and rows, are held at once."""
-EXACT_BYTES = 32 << 20
-"""What the vectors of the pairs that are scored exactly may take at once."""
 CROWDED = 16
 """Where more than one pair in so many may be among the best, as where most rows are equal, all are scored exactly."""
 ROUNDING = 2.0**-24
 """Half the distance between 1 and the next float32 number."""
+LOWEST = np.finfo(np.float32).min
+PLAIN_SQUARES = (1e-30, 1e30)
+"""A squared length between these is as good in float32 as in float64."""
 
 Part = tuple[Ints, Vectors]
 """Places (c,) and raw vectors (c, d) of some rows."""
@@ -77,79 +77,124 @@ class Best:
         self.scores[asked], self.places[asked] = score[kept], place[kept]
 
 
-def best_rows(parts: Iterable[Part], units: Vectors, query_lengths: Floats, k: int, metric: Metric) -> Best:
+def best_rows(
+    parts: Iterable[Part],
+    units: Vectors,
+    query_lengths: Floats,
+    k: int,
+    metric: Metric,
+    budget: Budget = USUAL_BUDGET,
+) -> Best:
     """Return the *k* best rows of each query by streaming *parts* past.
 
     *units* (nq, d) are the queries scaled to length 1, *query_lengths* (nq,) their own lengths. Rows that are not
     finite take no part. Scores are computed in float64 and rounded to float32, so that equal rows score equally; a
     product in float32, at half the price, finds those for which that is worth while.
     """
-    best = Best.none(len(units), k)
-    rows = max(64, SCORES_AT_ONCE // max(1, len(units)))
+    best, asked = Best.none(len(units), k), Asked(units, query_lengths, metric, budget)
+    rows = budget.block(Share.SCORES, 4 * max(1, len(units)), least=64)
     for places, vectors in parts:
         for first in range(0, len(places), rows):
             some = slice(first, first + rows)
-            _look_at(best, _Block(vectors[some], units, query_lengths, metric), places[some])
+            _look_at(best, _Block(vectors[some], asked), places[some])
     return best
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What rows are compared with, and how."""
+
+    units: Vectors
+    """(nq, d): the queries, length 1."""
+    lengths: Floats
+    """(nq,): their own lengths."""
+    metric: Metric
+    budget: Budget
+
+    def error(self, longest: float) -> Vectors:
+        """Return how far each query's float32 scores of rows no longer than *longest* may be off, (nq,)."""
+        size = {
+            Metric.COSINE: np.ones_like(self.lengths),
+            Metric.DOT: np.full_like(self.lengths, longest),
+            Metric.EUCLID: 2 * self.lengths * longest + longest**2,
+        }[self.metric]
+        return np.asarray(2 * (self.units.shape[1] + 8) * ROUNDING * size, np.float32)
+
+    def score(self, cosines: NDArray[Any], lengths: Floats, query_lengths: Floats) -> NDArray[Any]:
+        """Return the engine's scores in the precision of *cosines*."""
+        kind = cosines.dtype
+        return engine_score(self.metric, cosines, lengths.astype(kind), query_lengths.astype(kind))
 
 
 class _Block:
     """Some rows, and the queries that they are compared with."""
 
-    def __init__(self, vectors: Vectors, units: Vectors, query_lengths: Floats, metric: Metric) -> None:
-        self.units, self.query_lengths, self.metric = units, query_lengths, metric
-        with np.errstate(all="ignore"):
-            self.rows, self.lengths = unit(vectors)
-        self.unfit = ~np.isfinite(self.lengths)
+    def __init__(self, vectors: Vectors, asked: Asked) -> None:
+        self.asked, self.vectors = asked, vectors
+        self.rows, self.lengths = _roughly_unit(vectors)
+        self.unfit: Mask = ~np.isfinite(self.lengths)
         self.rows[self.unfit], self.lengths[self.unfit] = 0.0, 0.0
 
     def rough(self) -> Vectors:
         """Return the scores (nq, c) of all rows in float32, −inf where a row cannot be scored."""
-        scores = self._engine(self.units @ self.rows.T, self.lengths, self.query_lengths[:, None])
-        scores[:, self.unfit] = -np.inf
+        scores = self.asked.score(self.asked.units @ self.rows.T, self.lengths, self.asked.lengths[:, None])
+        if self.unfit.any():
+            scores[:, self.unfit] = -np.inf
         return scores
 
     def error(self) -> Vectors:
         """Return how far each query's rough scores may be off, (nq,)."""
-        longest = self.lengths.max(initial=0.0)
-        size = {
-            Metric.COSINE: np.ones_like(self.query_lengths),
-            Metric.DOT: np.full_like(self.query_lengths, longest),
-            Metric.EUCLID: 2 * self.query_lengths * longest + longest**2,
-        }[self.metric]
-        return np.asarray((self.rows.shape[1] + 8) * ROUNDING * size, np.float32)
+        return self.asked.error(float(self.lengths.max(initial=0.0)))
 
     def exact(self, queries: Ints, columns: Ints) -> Vectors:
         """Return the scores (c,) of pairs of a query and a row that can be scored, rounded from float64."""
-        scores = np.empty(len(queries), np.float32)
-        at_once = max(1, EXACT_BYTES // (16 * self.rows.shape[1]))
-        for first in range(0, len(queries), at_once):
-            asked, chosen = queries[first : first + at_once], columns[first : first + at_once]
-            cosines = np.einsum("pd,pd->p", self.units[asked], self.rows[chosen], dtype=np.float64)
-            scores[first : first + at_once] = self._engine(cosines, self.lengths[chosen], self.query_lengths[asked])
-        return scores
+        chosen, which = np.unique(columns, return_inverse=True)
+        rows, lengths = unit(self.vectors[chosen])
+        cosines = dots(self.asked.units, rows, queries, which, self.asked.budget)
+        return np.asarray(self.asked.score(cosines, lengths[which], self.asked.lengths[queries]), np.float32)
 
     def all_exact(self) -> Vectors:
         """Return the scores (nq, c) of all rows, rounded from float64, −inf where a row cannot be scored."""
-        cosines = self.units.astype(np.float64) @ self.rows.T
-        scores = self._engine(cosines, self.lengths, self.query_lengths[:, None]).astype(np.float32)
+        rows, lengths = unit(np.where(self.unfit[:, None], np.float32(0.0), self.vectors))
+        cosines = self.asked.units.astype(np.float64) @ rows.T.astype(np.float64)
+        scores = self.asked.score(cosines, lengths, self.asked.lengths[:, None]).astype(np.float32)
         scores[:, self.unfit] = -np.inf
         return scores
 
-    def _engine(self, cosines: NDArray[Any], lengths: Floats, query_lengths: Floats) -> NDArray[Any]:
-        kind = cosines.dtype
-        return engine_score(self.metric, cosines, lengths.astype(kind), query_lengths.astype(kind))
+
+def _roughly_unit(vectors: Vectors) -> tuple[Vectors, Floats]:
+    """Return *vectors* (n, d) scaled to length 1 and their lengths (n,), in float32 wherever that is good enough."""
+    with np.errstate(all="ignore"):
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        lengths = np.sqrt(squares)
+        rows: Vectors = np.asarray(vectors / np.where(lengths > 0, lengths, np.float32(1.0))[:, None], np.float32)
+        odd = np.flatnonzero(~((squares > PLAIN_SQUARES[0]) & (squares < PLAIN_SQUARES[1])))
+        wide = lengths.astype(np.float64)
+        rows[odd], wide[odd] = unit(vectors[odd])
+    return rows, wide
+
+
+def dots(left: Vectors, right: Vectors, at: Ints, by: Ints, budget: Budget) -> Floats:
+    """Return the products (p,) of the rows *at* of *left* with the rows *by* of *right*, summed in float64."""
+    found = np.empty(len(at))
+    at_once = budget.block(Share.PAIRS, 32 * left.shape[1])
+    for first in range(0, len(at), at_once):
+        some = slice(first, first + at_once)
+        found[some] = np.einsum("pd,pd->p", left[at[some]], right[by[some]], dtype=np.float64)
+    return found
 
 
 def _look_at(best: Best, block: _Block, places: Ints) -> None:
     """Let in the rows of *block*, at *places*, that are not certain to be worse than all those in *best*."""
     rough, error = block.rough(), block.error()
-    floor = np.maximum(best.scores.min(axis=1), _reached(rough, best) - error)
-    queries, columns = np.nonzero((rough >= (floor - error)[:, None]) & (rough > -np.inf))
-    if len(queries) > rough.size // CROWDED:
+    floor = np.maximum(best.scores.min(axis=1), _reached(rough, best) - error) - error
+    floor = np.maximum(floor, LOWEST)
+    asked = np.flatnonzero(rough.max(axis=1, initial=-np.inf) >= floor)
+    which, columns = np.nonzero(rough[asked] >= floor[asked, None])
+    if len(which) > rough.size // CROWDED:
         best.admit(block.all_exact(), places)
-    elif len(queries):
-        best.admit_pairs(queries, block.exact(queries, columns), places[columns])
+    elif len(which):
+        best.admit_pairs(asked[which], block.exact(asked[which], columns), places[columns])
 
 
 def _reached(rough: Vectors, best: Best) -> Vectors:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.nudge import Floats, Ints
-from nudge_vdb.scoring import Exam, Field, Table, score_table
+from nudge_vdb.scoring import Table, score_table
+from nudge_vdb.tracing import Exam, Field
 
 AUTHORS_STEPS = np.round(np.arange(25) * 0.02, 2)
 FOLDS = 10

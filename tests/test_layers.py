@@ -11,12 +11,13 @@ ADAPTERS = sorted(path for path in (ROOT / "adapters").iterdir() if (path / "__i
 
 LAYERS = [
     ["errors", "phases"],
-    ["address", "durable", "metrics", "interruption"],
+    ["address", "budget", "durable", "metrics", "interruption"],
     ["contract", "journal", "hold"],
     ["keys", "nudge", "judgements", "formats", "retry", "backends"],
     ["pages", "snapshot", "seen", "rivals", "options", "ridge"],
-    ["state", "ranking", "scoring", "gather"],
-    ["lineage", "selection", "carrying", "notes"],
+    ["state", "ranking", "tracing", "gather"],
+    ["lineage", "scoring", "notes"],
+    ["selection", "carrying"],
     ["planning", "writeback"],
     ["choice", "live", "verify", "price", "survey"],
     ["placing"],

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from nudge_vdb.contract import Metric
 from nudge_vdb.nudge import RAYS, STEPS, Method, Pulls, rays_m, rays_n, unit
-from nudge_vdb.scoring import Exam, Field
 from nudge_vdb.selection import authors_step
+from nudge_vdb.tracing import Exam, Field
 
 DATA = Path(__file__).parent / "data"
 SETS = ["cranfield", "metatool"]

@@ -93,7 +93,7 @@ def test_the_best_rows_are_those_of_brute_force_however_the_rows_are_streamed(me
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("equal", [0.0, 0.9])
 def test_the_best_rows_are_exact_where_float32_cannot_tell_them_apart(metric, equal, monkeypatch):
-    monkeypatch.setattr("nudge_vdb.rivals.SCORES_AT_ONCE", 64 * 20)
+    monkeypatch.setattr("nudge_vdb.budget.LARGEST_BLOCK", 64 * 20)
     rng = np.random.default_rng(0)
     queries = rng.normal(size=(20, 384)).astype(np.float32)
     vectors = (queries[rng.integers(0, 20, 3000)] + 1e-3 * rng.normal(size=(3000, 384))).astype(np.float32)

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nudge_vdb import scoring
+from nudge_vdb import scoring, tracing
+from nudge_vdb.budget import USUAL_BUDGET, Budget
 from nudge_vdb.contract import Metric
 from nudge_vdb.metrics import Measure
 from nudge_vdb.nudge import RAYS, STEPS, Method, Pulls, unit
 from nudge_vdb.rivals import best_rows
-from nudge_vdb.scoring import Exam, Field, score_table
+from nudge_vdb.scoring import score_table
+from nudge_vdb.tracing import Exam, Field
 
 WAYS = [*((Method.NUDGE_N, metric) for metric in Metric), (Method.NUDGE_M, Metric.DOT)]
 STEPS_TRIED = STEPS[Method.NUDGE_N][::10]
@@ -32,15 +34,15 @@ class Problem:
     metric: Metric
     method: Method
 
-    def table(self, rule):
+    def table(self, rule, budget=USUAL_BUDGET):
         units, lengths = unit(self.queries)
         by_row = np.argsort(self.row, kind="stable")
         pulls = Pulls(units, self.query[by_row], self.row[by_row], self.weight[by_row], len(self.wanted))
         exam = Exam(units, lengths, self.query, self.row, self.grade, self.weight)
         parts = [(np.arange(len(self.rivals)), self.rivals)] if len(self.rivals) else []
-        rivals = best_rows(parts, units, lengths, rule.k, self.metric).scores.astype(np.float64)
+        rivals = best_rows(parts, units, lengths, rule.k, self.metric, budget).scores.astype(np.float64)
         order = np.zeros(len(self.wanted))
-        field = Field(self.method, self.metric, pulls, lambda part: self.wanted[part], order, rivals)
+        field = Field(self.method, self.metric, pulls, lambda part: self.wanted[part], order, rivals, budget)
         return score_table(field, exam, rule, STEPS_TRIED)
 
     def brute_force(self, rule, cold):
@@ -101,15 +103,14 @@ def test_leaving_a_query_out_equals_training_without_it(seed, way, rule):
         np.testing.assert_allclose(found[clear], expected[clear], atol=1e-9)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_size_of_the_parts_changes_nothing(way, monkeypatch):
-    problem, rule = random_problem(7, *way), Measure("ndcg", 10)
-    whole = problem.table(rule)
-    monkeypatch.setattr(scoring, "_parts", lambda rows, queries: (slice(at, at + 1) for at in range(rows)))
-    monkeypatch.setattr(scoring, "PAIRS_AT_ONCE", 2)
-    parts = problem.table(rule)
-    np.testing.assert_allclose(parts.warm, whole.warm, atol=1e-12)
-    np.testing.assert_allclose(parts.cold, whole.cold, atol=1e-12)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 100_000), way=st.sampled_from(WAYS), size=st.sampled_from([1, 1000, 20_000, 100_000]))
+def test_the_budget_changes_nothing(seed, way, size):
+    """Down to one query, one pair, and sixteen rows at a time."""
+    problem, rule = random_problem(seed, *way), Measure("ndcg", 10)
+    whole, parts = problem.table(rule), problem.table(rule, Budget(size))
+    assert (parts.warm == whole.warm).all()
+    assert (parts.cold == whole.cold).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -118,7 +119,8 @@ def test_pruning_never_changes_the_answer(seed, way):
     problem, rule = random_problem(seed, *way), Measure("ndcg", 2)
     pruned = problem.table(rule)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring._Pool, "_reaches", lambda self, high, query: high > -np.inf)
+        patch.setattr(tracing, "_certain", lambda rivals, k: np.full((len(rivals), k), -np.inf, np.float32))
+        patch.setattr(tracing._Pool, "_make_certain", lambda self, low: None)
         whole = problem.table(rule)
     assert (pruned.warm == whole.warm).all()
     assert (pruned.cold == whole.cold).all()
@@ -134,8 +136,8 @@ def test_pruning_leaves_most_pairs_unlooked_at(monkeypatch):
     ones = np.ones(2000)
     problem = Problem(queries, rows[:2000], rows[2000:], query, row, ones, ones, Metric.COSINE, Method.NUDGE_N)
     looked_at = []
-    whole = scoring._Pool.contenders
-    monkeypatch.setattr(scoring._Pool, "contenders", recorded(whole, looked_at))
+    whole = tracing._Pool.contenders
+    monkeypatch.setattr(tracing._Pool, "contenders", recorded(whole, looked_at))
     problem.table(Measure("ndcg", 10))
     assert 0 < looked_at[0] < 0.5 * 50 * 2000
 
@@ -162,7 +164,7 @@ def test_no_step_on_the_way_leads_outside_the_bounds(seed, farthest, method):
     rays = RAYS[method](unit(rng.normal(size=(20, 3)))[0], rng.normal(size=(20, 3)), None)
     queries = unit(rng.normal(size=(30, 3)))[0].astype(np.float64)
     along, across = queries @ rays.units.T, queries @ rays.directions.T
-    low, high = scoring._bounds(rays, along, across, farthest)
+    low, high = tracing.bounds(rays, along, across, farthest)
     for step in np.linspace(0, farthest, 40):
         cosines = queries @ rays.at(step).T.astype(np.float64)
         assert (cosines >= low - 1e-6).all()
