@@ -49,5 +49,41 @@ def test_an_empty_table_has_no_keys_and_finds_none():
 @pytest.mark.parametrize("place", [2, 100, -1, -3])
 def test_a_place_outside_the_table_is_an_error_and_never_some_other_key(place):
     """The place of a key that was not found is −1, so counting from the end would hide a mistake."""
+    table = KeyTable.of([b"a", b"bc"])
     with pytest.raises(IndexError):
-        KeyTable.of([b"a", b"bc"])[place]
+        table[place]
+    with pytest.raises(IndexError):
+        table.at([0, place])
+
+
+@given(keys_lists, keys_lists)
+def test_keys_whose_hashes_are_all_the_same_are_told_apart(keys, others):
+    table, asked = KeyTable.of(keys), [*reversed(keys), *others]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeyTable, "_hashes", lambda _, part: np.zeros(part.stop - part.start, np.uint64))
+        assert table.find(asked).tolist() == [keys.index(key) if key in keys else -1 for key in asked]
+
+
+@given(keys_lists, keys_lists)
+def test_a_table_that_is_gone_through_in_parts_finds_the_same(keys, others):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nudge_vdb.keys.KEYS_AT_ONCE", 3)
+        table, asked = KeyTable.of(keys), [*reversed(keys), *others]
+        assert table.find(KeyTable.of(asked)).tolist() == [keys.index(key) if key in keys else -1 for key in asked]
+        assert list(table) == keys
+
+
+@given(keys_lists.filter(bool), st.data())
+def test_a_selection_is_a_table_of_the_keys_at_the_places_asked(keys, data):
+    places = data.draw(st.lists(st.integers(0, len(keys) - 1)))
+    chosen = KeyTable.of(keys).select(places)
+    assert list(chosen) == [keys[place] for place in places]
+    assert chosen.offsets.tolist()[0] == 0
+
+
+@given(keys_lists, st.booleans())
+def test_the_order_of_a_table_is_that_of_its_keys(keys, ascending):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nudge_vdb.keys.KEYS_AT_ONCE", 2)
+        table = KeyTable.of(sorted(keys) if ascending else keys)
+        assert [table[int(place)] for place in table.order()] == sorted(keys)
