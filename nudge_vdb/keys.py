@@ -57,7 +57,7 @@ class KeyTable(Sequence[RowKey]):
         some = _places(places)
         if len(some) and not 0 <= some.min() <= some.max() < len(self):
             raise IndexError(int(some.min() if some.min() < 0 else some.max()))
-        content = memoryview(np.ascontiguousarray(self.content))
+        content = np.ascontiguousarray(self.content).data
         ends = zip(self.offsets[some].tolist(), self.offsets[some + 1].tolist(), strict=True)
         return [bytes(content[start:end]) for start, end in ends]
 
@@ -135,14 +135,14 @@ class KeyTable(Sequence[RowKey]):
         """Return a 64-bit hash of each key of *part*."""
         places = np.arange(part.start, part.stop)
         lengths = self.offsets[places + 1] - self.offsets[places]
-        hashes = lengths.astype(np.uint64)
+        hashes: Hashes = lengths.astype(np.uint64)
         for length, rows in _by_length(lengths):
             words = np.zeros((len(rows), -(-length // 8) * 8), np.uint8)
             words[:, :length] = self._bytes(places[rows], length)
             for word in words.view(np.uint64).T:
                 mixed = (hashes[rows] ^ word) * MULTIPLIER
                 hashes[rows] = (mixed ^ (mixed >> HALF)) * MULTIPLIER
-        return hashes
+        return np.asarray(hashes)
 
     def _bytes(self, places: Ints, length: int) -> NDArray[np.uint8]:
         """Return the keys at *places*, all of so many bytes, as (len(places), length)."""

@@ -69,5 +69,4 @@ def figures(plan) -> dict[str, object]:
 
 def arrays(plan) -> list[object]:
     """Return what the version of *plan* holds, bit for bit."""
-    content = plan.version.content
-    return [list(content.keys), *(np.asarray(each).tobytes() for each in (content.base, content.tuned, content.seen))]
+    return [np.asarray(each).tobytes() for each in plan.version.content.arrays().values()]
