@@ -132,6 +132,22 @@ class AnswersWorstFirst(MemoryCollection):
         return [hits[::-1] for hits in super().search(queries, k, accuracy)]
 
 
+class FindsTheFirstTenWhateverIsAsked(MemoryCollection):
+    def search(self, queries, k, accuracy=Accuracy.INDEX):
+        return super().search(queries, 10 if accuracy is Accuracy.EXACT else k)
+
+
+class AnswersAHundredAtATime(MemoryCollection):
+    def search(self, queries, k, accuracy=Accuracy.INDEX):
+        return super().search(np.resize(queries[:100], queries.shape), k)
+
+
+class CannotSearchForNothing(MemoryCollection):
+    def search(self, queries, k, accuracy=Accuracy.INDEX):
+        assert len(queries)
+        return super().search(queries, k)
+
+
 class KeepsNotesForEver(MemoryCollection):
     def leave_note(self, name, text):
         return super().leave_note(name, text) if text else True
@@ -176,6 +192,9 @@ BITES = {
     "test_a_vector_that_is_not_finite_is_never_stored": StoresNaN,
     "test_rows_that_others_add_are_seen_by_the_next_scan": RemembersItsFirstScan,
     "test_search_returns_the_nearest_rows_best_first": AnswersWorstFirst,
+    "test_an_exact_search_puts_every_row_in_its_place": FindsTheFirstTenWhateverIsAsked,
+    "test_many_searches_are_answered_in_their_order_and_find_no_row_twice": AnswersAHundredAtATime,
+    "test_searching_for_nothing_is_fine": CannotSearchForNothing,
     "test_a_note_stays_with_the_collection_until_it_is_taken_back": KeepsNotesForEver,
     "test_a_diagnosis_is_in_sentences_and_changes_nothing": SeesAnObstacleEverywhere,
     "test_a_row_without_the_vector_is_absent_and_is_given_none": FillsGaps,
@@ -189,7 +208,7 @@ def keep_promise(promise, collection_type):
     rows = example_rows(case.ids, case.width)
     fixture = MemoryFixture(collection_type(Metric.COSINE, case.width))
     fixture.insert(rows)
-    given = {"fixture": fixture, "collection": fixture.collection, "limit": 7}
+    given = {"fixture": fixture, "collection": fixture.collection, "limit": 7, "k": 1}
     test = getattr(case, promise)
     test(**{name: given[name] for name in inspect.signature(test).parameters})
 

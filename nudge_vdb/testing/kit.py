@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from nudge_vdb.contract import (
     Ability,
+    Accuracy,
     Collection,
     Fixture,
     Mask,
@@ -27,9 +29,12 @@ from nudge_vdb.contract import (
     agree,
     rounded,
 )
+from nudge_vdb.errors import Refused
 from nudge_vdb.testing.examples import example_rows
 
 LOOKS, BETWEEN_LOOKS = 40, 0.1
+NEAR = 5e-3
+"""Rows whose scores are nearer than this may change places: an engine of half precision rounds the query, too."""
 INTEGERS = [*range(1, 41), 500, 2**31, 2**53 + 1, 2**62]
 
 
@@ -228,6 +233,34 @@ class CollectionContract:
             for places in nearest(queries, vectors, self.metric, 4)
         ]
 
+    def test_an_exact_search_puts_every_row_in_its_place(self, fixture: Fixture) -> None:
+        collection = fixture.collection
+        keys, vectors = scan_all(collection, 1000)
+        queries = turned(vectors, 0.3)[:5]
+        if Ability.EXACT_SEARCH not in collection.traits.abilities:
+            with pytest.raises(Refused):
+                collection.search(queries, 4, Accuracy.EXACT)
+            pytest.skip("the collection does not claim to search exactly")
+        place_of = {key: place for place, key in enumerate(keys)}
+        scores = nearness(queries, vectors, self.metric)
+        for hits, row in zip(collection.search(queries, len(keys), Accuracy.EXACT), scores, strict=True):
+            assert sorted(hits) == sorted(keys)
+            assert np.allclose(row[[place_of[key] for key in hits]], np.sort(row)[::-1], atol=NEAR)
+
+    @pytest.mark.parametrize("k", [1, 1000])
+    def test_many_searches_are_answered_in_their_order_and_find_no_row_twice(
+        self, collection: Collection, k: int
+    ) -> None:
+        keys, vectors = scan_all(collection, 1000)
+        many = np.concatenate([turned(vectors, 0.3)] * 6)
+        best = [keys[places[0]] for places in nearest(many, vectors, self.metric, 1)]
+        hits = collection.search(many, k)
+        assert [row[0] for row in hits] == best
+        assert {len(set(row)) for row in hits} == {len(row) for row in hits} == {min(k, len(keys))}
+
+    def test_searching_for_nothing_is_fine(self, collection: Collection) -> None:
+        assert collection.search(np.empty((0, self.width), np.float32), 3) == []
+
     def test_a_note_stays_with_the_collection_until_it_is_taken_back(self, fixture: Fixture) -> None:
         collection = fixture.collection
         if Ability.NOTES not in collection.traits.abilities:
@@ -266,6 +299,7 @@ class CollectionContract:
         (key,) = collection.locate([text])
         assert key is not None
         assert not fetch(collection, [key])[1].any()
+        assert key not in collection.search(added.vectors[:1], 1000)[0]
         some = turned(added.vectors[:1])
         assert write(collection, [key], some, some) == [Outcome.MISSING]
         assert fixture.read()[text].vector is None
@@ -331,13 +365,19 @@ def turned(vectors: Vectors, share: float = 0.7) -> Vectors:
 
 def nearest(queries: Vectors, vectors: Vectors, metric: Metric, k: int) -> list[list[int]]:
     """Return the places of the *k* nearest rows of each query, by brute force in float64."""
+    scores = nearness(queries, vectors, metric)
+    return [list(row) for row in np.argsort(-scores, axis=1)[:, :k].tolist()]
+
+
+def nearness(queries: Vectors, vectors: Vectors, metric: Metric) -> NDArray[np.float64]:
+    """Return scores (n, m) of which more is nearer, in float64."""
     left, right = queries.astype(np.float64), vectors.astype(np.float64)
     scores = left @ right.T
     if metric is Metric.COSINE:
         scores = scores / np.linalg.norm(right, axis=1)
     if metric is Metric.EUCLID:
         scores = 2 * scores - (right**2).sum(axis=1)
-    return [list(row) for row in np.argsort(-scores, axis=1)[:, :k].tolist()]
+    return np.asarray(scores)
 
 
 def vectors_of(held: dict[str, StoredRow], texts: list[str]) -> Vectors:
