@@ -198,9 +198,11 @@ def test_a_node_that_is_killed_during_a_tune_by_search_costs_nothing(
     finally:
         qdrant_cluster.restart(2)
     qdrant_cluster.wait_until_whole(collection._name)
-    for node in qdrant_cluster.nodes:
+    assert nudge_vdb.verify(collection, state=tmp_path / "exact").clean
+    after = scan_all(collection, 2000)[1]
+    for node in qdrant_cluster.nodes[1:]:
         with closing(connect(node.server.address(collection._name))) as there:
-            assert nudge_vdb.verify(there, state=tmp_path / "exact").clean
+            assert (scan_all(there, 2000)[1] == after).all()
     nudge_vdb.rollback(collection, to=0, state=tmp_path / "exact")
     assert (scan_all(collection, 2000)[1] == before).all()
 
