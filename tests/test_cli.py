@@ -365,3 +365,22 @@ def test_a_version_of_early_days_can_be_shown(run, address, train, tmp_path):
     console = Console(record=True, width=200)
     render.plan({**early, "cold_before": 0.1, "cold_after": 0.1, "status": "prepared"}, console)
     assert "Proven" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("rivals", "words"),
+    [
+        ("scan", "rivals were found by a scan (asked for)"),
+        ("exact", "rivals were found by an exact search in the engine (asked for)"),
+        (
+            "search",
+            "rivals were found by a search in the engine's index, which finds 1.000 of the best rows (asked for)",
+        ),
+        ("auto", "rivals were found by a scan (200 rows are few)"),
+    ],
+)
+def test_how_rivals_were_found_is_said(run, said, address, train, rivals, words):
+    status, out, _ = run("plan", address, "--judgements", train, "--rivals", rivals)
+    assert (status, words in out) == (0, True)
+    _, told = said("plan", address, "--judgements", train, "--rivals", rivals)
+    assert told["rivals"] == ("scan" if rivals == "auto" else rivals)

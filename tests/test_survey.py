@@ -1,7 +1,9 @@
 """Rivals found by a search in the database: the same plan as by a scan, of far fewer rows."""
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ import nudge_vdb
 from nudge_vdb.backends import fill
 from nudge_vdb.contract import Ability, Accuracy, Metric
 from nudge_vdb.errors import BadOption, Refused, Unreachable
+from nudge_vdb.gather import paced
 from nudge_vdb.testing import Faulty, MemoryCollection, memory_fixture
-from tests.crowd import ROWS, arrays, figures, make_crowd, planned
+from tests.crowd import ASKED, ROWS, arrays, figures, make_crowd, planned
 
 METRICS = pytest.mark.parametrize("metric", list(Metric))
 
@@ -26,6 +29,11 @@ def qdrant(folder, rows, metric):
 
 def milvus(folder, rows, metric):
     return fill(f"milvus+lite://{folder}/rows.db/rows", rows, metric)
+
+
+def of_kind(kind, tmp_path, rows, metric=Metric.DOT):
+    inner = memory(tmp_path, rows, metric).collection
+    return kind(inner.metric, inner.width, rows=inner.rows)
 
 
 ENGINES = pytest.mark.parametrize("engine", [memory, qdrant, milvus])
@@ -79,6 +87,54 @@ def test_a_search_says_the_same_of_a_step_that_it_chose_and_proved_itself(metric
     assert plan.step > 0
 
 
+@pytest.mark.parametrize("spare", [1, 2])
+def test_a_search_goes_deeper_where_rows_that_may_move_stand_before_the_others(spare, monkeypatch, tmp_path):
+    monkeypatch.setattr("nudge_vdb.gather.SPARE", spare)
+    crowd, asked = make_crowd(seed=2), []
+
+    class Watched(MemoryCollection):
+        def search(self, queries, k, accuracy=Accuracy.INDEX):
+            asked.append(k)
+            return super().search(queries, k, accuracy)
+
+    collection = of_kind(Watched, tmp_path, crowd.rows)
+    same_by_search_and_by_scan(collection, crowd.train, tmp_path / "state")
+    assert (len(set(asked)) > 1) == (spare == 1)
+
+
+def test_where_there_are_fewer_rows_than_count_all_of_them_are_found(world, tmp_path):
+    plans = [
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path / rivals, rivals=rivals, metric="ndcg@150")
+        for rivals in ("scan", "exact")
+    ]
+    assert figures(plans[0]) == figures(plans[1])
+    assert arrays(plans[0]) == arrays(plans[1])
+
+
+@pytest.mark.parametrize("engine", [qdrant, milvus])
+def test_within_a_scope_nothing_else_is_a_rival(engine, tmp_path):
+    """Half of the rows are of the other team, and so are the answers of half of the queries."""
+    crowd = make_crowd(seed=3)
+    engine(tmp_path, crowd.rows, Metric.COSINE).close()
+    address = {qdrant: f"qdrant+local://{tmp_path}/db/rows", milvus: f"milvus+lite://{tmp_path}/rows.db/rows"}[engine]
+    with closing(nudge_vdb.connect(f"{address}?where=team:a")) as collection:
+        plan = same_by_search_and_by_scan(collection, crowd.train, tmp_path / "state", test=crowd.test)
+    assert plan.report["rows"] == ROWS // 2
+    assert len(plan.report["judged_missing"]) == ASKED
+
+
+def test_as_many_queries_go_out_at_once_as_are_answered_in_good_time(monkeypatch):
+    times, sizes = iter(np.cumsum([0, 0.1, 0, 0.1, 0, 9.0, 0, 9.0, 0, 1.0, 0, 1.0])), []
+    monkeypatch.setattr("nudge_vdb.gather.time", SimpleNamespace(perf_counter=lambda: next(times)))
+
+    def ask(queries):
+        sizes.append(len(queries))
+        return [[b"row"]] * len(queries)
+
+    assert sum(map(len, paced(ask, np.zeros((44, 3), np.float32)))) == 44
+    assert sizes == [4, 8, 16, 8, 4, 4]
+
+
 def test_only_the_queries_that_are_drawn_to_be_scored_are_searched_for(tmp_path):
     crowd, searched = make_crowd(), []
 
@@ -125,11 +181,6 @@ class RowsWithNaNFirst(MemoryCollection):
     def search(self, queries, k, accuracy=Accuracy.INDEX):
         odd = [text.encode() for text, row in self.rows.items() if not np.isfinite(row.vector).all()]
         return [[*odd, *(key for key in hits if key not in odd)][:k] for hits in super().search(queries, k)]
-
-
-def of_kind(kind, tmp_path, rows, metric=Metric.DOT):
-    inner = memory(tmp_path, rows, metric).collection
-    return kind(inner.metric, inner.width, rows=inner.rows)
 
 
 def test_rows_that_cannot_be_scored_take_no_place_among_the_best(tmp_path):
