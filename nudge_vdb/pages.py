@@ -120,7 +120,7 @@ class Filling:
 
     def add(self, page: Page) -> None:
         """Add the rows of *page* that hold a vector."""
-        _append(self._folder, page, self._done)  # without a note of how far it came: a page-out would go on from there
+        _append(self._folder, page, self._done)  # and no note of how far it came: there is nothing to go on from
 
     def pages(self, among: int) -> Pages:
         """Return what was added, of a scope of about so many rows."""

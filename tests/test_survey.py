@@ -13,6 +13,7 @@ from nudge_vdb.backends import fill
 from nudge_vdb.contract import Ability, Accuracy, Metric
 from nudge_vdb.errors import BadOption, Refused, Unreachable
 from nudge_vdb.gather import paced
+from nudge_vdb.judgements import Judgements
 from nudge_vdb.testing import Faulty, MemoryCollection, memory_fixture
 from tests.crowd import ASKED, ROWS, arrays, figures, make_crowd, planned
 
@@ -74,7 +75,7 @@ def test_rivals_found_by_an_exact_search_make_the_plan_that_a_scan_makes(engine,
     theirs = np.random.default_rng(1).normal(size=(3, crowd.rows.vectors.shape[1])).astype(np.float32)
     ids = [crowd.rows.ids[place] for place in (judged, once_judged, bystander)]
     fixture.re_embed(list(map(str, ids)) if engine is memory else ids, theirs)
-    moved = same_by_search_and_by_scan(collection, crowd.fewer, state, test=crowd.test)
+    moved = same_by_search_and_by_scan(collection, crowd.fewer, state)
     assert moved.report["re_embedded"] == sorted(map(str, ids[:2]))
     fixture.close()
 
@@ -164,6 +165,18 @@ def test_rows_without_the_vector_and_with_nan_change_nothing_and_were_not_looked
     fixture.close()
 
 
+@pytest.mark.parametrize("rivals", ["scan", "exact"])
+def test_queries_of_another_model_are_warned_of_however_rivals_are_found(rivals, tmp_path):
+    crowd, rng = make_crowd(), np.random.default_rng(0)
+    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    strange = rng.normal(size=(60, crowd.rows.vectors.shape[1]))
+    judgements = Judgements.from_arrays(strange, [[str(row + 1)] for row in rng.choice(ROWS, 60)])
+    warned = planned(collection, judgements, tmp_path / "state", rivals=rivals).report["warnings"]
+    assert any("embedded with the model of this collection" in warning for warning in warned)
+    fine = planned(collection, crowd.train, tmp_path / "other", rivals=rivals).report["warnings"]
+    assert not any("embedded with the model" in warning for warning in fine)
+
+
 class NearsightedIndex(MemoryCollection):
     """Its index misses every third of the best rows."""
 
@@ -183,7 +196,8 @@ class RowsWithNaNFirst(MemoryCollection):
         return [[*odd, *(key for key in hits if key not in odd)][:k] for hits in super().search(queries, k)]
 
 
-def test_rows_that_cannot_be_scored_take_no_place_among_the_best(tmp_path):
+def test_rows_that_cannot_be_scored_take_no_place_among_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.gather.FIRST_ASKED", 100)
     crowd = make_crowd()
     crowd.rows.vectors[300:360, 2] = np.inf
     collection = of_kind(RowsWithNaNFirst, tmp_path, crowd.rows)
