@@ -78,6 +78,8 @@ class Ability(StrEnum):
     """A row may lack the vector."""
     EXACT_SEARCH = "exact search"
     """A search can be told to compare every row with the query."""
+    SERVER = "server"
+    """The rows are with a server, perhaps on many machines, and a search in them is its work, not this process's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.contract import Accuracy, Collection, RowKey, Vectors
+from nudge_vdb.contract import Ability, Accuracy, Collection, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadOption, Refused
 from nudge_vdb.gather import Gathering, recall
 from nudge_vdb.judgements import Judgements
@@ -85,7 +85,7 @@ class Surveyor:
             Refused: a search was asked for, and the engine does not let it through.
         """
         named = sorted({*self.lineage.keys(), *self.keys.values()})
-        manner = chosen(self.options, self._extent(len(named), train, apart))
+        manner = chosen(self.options, self.collection.traits, self._extent(len(named), train, apart))
         if manner.name == "scan":
             return self._scanned(manner)
         try:
@@ -143,7 +143,7 @@ class Surveyor:
         return Manner(manner.name, manner.reason, found)
 
 
-def chosen(options: Options, extent: Extent) -> Manner:
+def chosen(options: Options, traits: Traits, extent: Extent) -> Manner:
     """Return how rivals are to be found.
 
     Raises:
@@ -161,6 +161,8 @@ def chosen(options: Options, extent: Extent) -> Manner:
         return Manner(options.rivals, "asked for")
     if options.carry != "off":
         return Manner("scan", f"carry {options.carry} needs all rows")
+    if Ability.SERVER not in traits.abilities:
+        return Manner("scan", "the rows are in this process")
     if extent.rows <= FEW_ROWS:
         return Manner("scan", f"{extent.rows:,} rows are few")
     if extent.named + extent.best > MUCH * extent.rows:

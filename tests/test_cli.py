@@ -376,7 +376,7 @@ def test_a_version_of_early_days_can_be_shown(run, address, train, tmp_path):
             "search",
             "rivals were found by a search in the engine's index, which finds 1.000 of the best rows (asked for)",
         ),
-        ("auto", "rivals were found by a scan (200 rows are few)"),
+        ("auto", "rivals were found by a scan (the rows are in this process)"),
     ],
 )
 def test_how_rivals_were_found_is_said(run, said, address, train, rivals, words):

@@ -227,6 +227,18 @@ def test_an_index_whose_misses_cannot_be_counted_is_warned_of(tmp_path):
         planned(collection, crowd.train, tmp_path / "other", rivals="exact")
 
 
+class Served(MemoryCollection):
+    """As if it were on a server."""
+
+    @property
+    def traits(self):
+        return replace(super().traits, abilities=frozenset(Ability))
+
+
+class NearsightedServer(Served, NearsightedIndex):
+    pass
+
+
 @pytest.fixture
 def many(monkeypatch):
     """Let a few hundred rows be many."""
@@ -236,14 +248,14 @@ def many(monkeypatch):
 
 def test_few_rows_are_scanned_unless_somebody_wants_otherwise(tmp_path):
     crowd = make_crowd()
-    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    collection = of_kind(Served, tmp_path, crowd.rows)
     report = planned(collection, crowd.train, tmp_path / "state").report
     assert (report["rivals"], report["rivals_reason"]) == ("scan", "1,200 rows are few")
 
 
 def test_many_rows_are_searched(many, tmp_path):
     crowd = make_crowd()
-    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    collection = of_kind(Served, tmp_path, crowd.rows)
     report = planned(collection, crowd.train, tmp_path / "state").report
     assert (report["rivals"], report["rivals_recall"]) == ("search", 1.0)
 
@@ -251,7 +263,7 @@ def test_many_rows_are_searched(many, tmp_path):
 def test_many_rows_are_scanned_where_a_search_would_read_much_of_them(many, monkeypatch, tmp_path):
     monkeypatch.setattr("nudge_vdb.survey.MUCH", 0.5)
     crowd = make_crowd()
-    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    collection = of_kind(Served, tmp_path, crowd.rows)
     report = planned(collection, crowd.train, tmp_path / "state").report
     assert report["rivals"] == "scan"
     assert "a search would read" in report["rivals_reason"]
@@ -259,11 +271,19 @@ def test_many_rows_are_scanned_where_a_search_would_read_much_of_them(many, monk
 
 def test_many_rows_are_searched_exactly_where_the_index_is_poor(many, tmp_path):
     crowd = make_crowd()
-    collection = of_kind(NearsightedIndex, tmp_path, crowd.rows)
+    collection = of_kind(NearsightedServer, tmp_path, crowd.rows)
     report = planned(collection, crowd.train, tmp_path / "state").report
     assert report["rivals"] == "exact"
     assert "finds only 0.6" in report["rivals_reason"]
     assert report["warnings"] == planned(collection, crowd.train, tmp_path / "other", rivals="scan").report["warnings"]
+
+
+@ENGINES
+def test_rows_that_an_engine_holds_in_this_process_are_scanned_however_many_there_are(engine, many, tmp_path):
+    crowd = make_crowd()
+    with closing(engine(tmp_path, crowd.rows, Metric.COSINE)) as fixture:
+        report = planned(fixture.collection, crowd.train, tmp_path / "state").report
+    assert (report["rivals"], report["rivals_reason"]) == ("scan", "the rows are in this process")
 
 
 def refusing(collection):
@@ -275,7 +295,7 @@ def refusing(collection):
 
 def test_many_rows_are_scanned_where_the_engine_refuses_to_search(many, tmp_path):
     crowd = make_crowd()
-    collection = refusing(memory(tmp_path, crowd.rows, Metric.COSINE).collection)
+    collection = refusing(of_kind(Served, tmp_path, crowd.rows))
     report = planned(collection, crowd.train, tmp_path / "state").report
     assert report["rivals"] == "scan"
     assert "no privilege to search" in report["rivals_reason"]
@@ -285,7 +305,7 @@ def test_many_rows_are_scanned_where_the_engine_refuses_to_search(many, tmp_path
 
 def test_carrying_takes_all_rows(many, tmp_path):
     crowd = make_crowd()
-    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    collection = of_kind(Served, tmp_path, crowd.rows)
     report = planned(collection, crowd.train, tmp_path / "state", carry="on").report
     assert (report["rivals"], report["rivals_reason"]) == ("scan", "carry on needs all rows")
     for rivals in ("search", "exact"):
@@ -295,7 +315,7 @@ def test_carrying_takes_all_rows(many, tmp_path):
 
 def test_after_rows_were_carried_there_is_nothing_to_search_for(many, tmp_path):
     crowd, state = make_crowd(), tmp_path / "state"
-    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    collection = of_kind(Served, tmp_path, crowd.rows)
     nudge_vdb.apply(planned(collection, crowd.train, state, carry="on", step=0.2), force=True)
     with pytest.raises(BadOption, match="use --rivals scan"):
         planned(collection, crowd.train, state, rivals="search")
@@ -303,7 +323,7 @@ def test_after_rows_were_carried_there_is_nothing_to_search_for(many, tmp_path):
 
 def test_a_way_of_finding_rivals_that_there_is_not_is_refused(tmp_path):
     crowd = make_crowd()
-    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    collection = of_kind(Served, tmp_path, crowd.rows)
     with pytest.raises(BadOption, match="expected auto, scan, search or exact"):
         planned(collection, crowd.train, tmp_path / "state", rivals="guess")
 
@@ -316,7 +336,7 @@ def test_a_search_that_fails_leaves_no_copies_behind_and_the_next_plan_is_whole(
         raise Unreachable("nobody there")
 
     crowd, state = make_crowd(), tmp_path / "state"
-    inner = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    inner = of_kind(Served, tmp_path, crowd.rows)
     with pytest.raises(Unreachable):
         planned(Faulty(inner, before={call: away}), crowd.train, state, rivals="exact")
     assert not list(tmp_path.rglob("vectors.f32"))
@@ -326,7 +346,7 @@ def test_a_search_that_fails_leaves_no_copies_behind_and_the_next_plan_is_whole(
 
 def test_a_scan_does_not_go_on_from_what_a_search_that_died_had_gathered(tmp_path, monkeypatch):
     crowd, state = make_crowd(), tmp_path / "state"
-    collection = memory(tmp_path, crowd.rows, Metric.COSINE).collection
+    collection = of_kind(Served, tmp_path, crowd.rows)
     monkeypatch.setattr("nudge_vdb.survey.forget", lambda _: None)  # as if it had been killed
 
     def killed():

@@ -51,6 +51,7 @@ def traits_of(endpoint: Endpoint, shape: Shape, bounds: Bounds, release: Release
     """
     # Milvus Lite stores zeros where a vector was left out, and keeps no note of it.
     gaps = {Ability.GAPS} if shape.nullable and not release.lite else set()
+    away = set() if release.lite else {Ability.SERVER}
     exact = {Ability.EXACT_SEARCH} if Index.of(index or {}).exact else set()
     return Traits(
         collection=endpoint.name_of(shape.collection),
@@ -61,7 +62,7 @@ def traits_of(endpoint: Endpoint, shape: Shape, bounds: Bounds, release: Release
         rescales=False,
         tolerance=TOLERANCE,
         scope=bounds.conditions,
-        abilities=frozenset({Ability.NOTES} | gaps | exact),
+        abilities=frozenset({Ability.NOTES} | gaps | exact | away),
     )
 
 

@@ -218,6 +218,7 @@ def _traits(client: QdrantClient, name: str, field: Field, limits: Limits, scope
         Ability.GAPS: True,
         Ability.NOTES: local or keeps_notes(engine),
         Ability.EXACT_SEARCH: limits.exact,
+        Ability.SERVER: not local,
     }
     return Traits(
         collection=f"{place_of(client)}/{name}",

@@ -49,7 +49,7 @@ class MemoryCollection:
             self.metric,
             rescales,
             tolerance,
-            abilities=frozenset(Ability),
+            abilities=frozenset(Ability) - {Ability.SERVER},
         )
 
     def scan(self, cursor: str | None, limit: int) -> Page:
