@@ -119,10 +119,15 @@ def rollback(
 
 
 @app.command()
-def carry(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
+def carry(
+    address: Address,
+    gone: Annotated[bool, typer.Option("--gone", help="Rows that are not there are gone for good.")] = False,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
     """Carry the rows that are new, or embedded again, since the live version was made; for a nightly job."""
     with opened(address) as collection:
-        applied = nudge_vdb.carry(collection, state=state, phases=ShownPhases())
+        applied = nudge_vdb.carry(collection, gone=gone, state=state, phases=ShownPhases())
     show(applied.report, as_json, render.move)
     raise typer.Exit(_exit_status(applied))
 

@@ -50,7 +50,7 @@ WORST_CONDITION = 1e4
 SAME = 1e-5
 """A row this near to where the map carries it was carried."""
 ROWS_AT_ONCE = 4096
-NOT_OF_THE_FORM = (*INTERNAL, "version", "warm_", "cold_", "minutes", "snapshot_bytes", "test", "validation")
+NOT_OF_THE_FORM = (*INTERNAL, "version", "warm_", "cold_", "minutes", "snapshot_bytes", "newly_", "test", "validation")
 """Beginnings of the names of figures that do not hold for the form."""
 TERMS = ("metric", "grades", "min_gain", "confidence")
 """What a version is proven by."""
@@ -155,7 +155,8 @@ class Form:
         """Return the judged rows."""
         whole, keys = self.version.content, self.version.content.keys.at(self.judged)
         base = np.asarray(whole.base[self.judged])
-        return Content(KeyTable.of(keys), base, self.tuned, whole.seen, query_map=self.matrix)
+        away = None if whole.away is None else np.flatnonzero(np.isin(self.judged, whole.away))
+        return Content(KeyTable.of(keys), base, self.tuned, whole.seen, query_map=self.matrix, away=away)
 
 
 def _slices(rows: int) -> Iterator[slice]:

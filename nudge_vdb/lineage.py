@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nudge_vdb.contract import Mask, RowKey, Vectors, agree
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
+from nudge_vdb.snapshot import Content
 from nudge_vdb.state import State
 
+AT_ONCE = 4096
 NEARLY = 1e-3
 """How far a vector may be from what was sent, relative to its length, and be a change of the engine's making."""
 
@@ -53,6 +56,8 @@ class Lineage:
         """
         base, ours = live.copy(), np.zeros(len(keys), bool)
         for number in sorted(self._versions, reverse=True):
+            if ours.all():
+                break
             content = self._versions[number]
             places = content.keys.find(keys)
             open_rows = np.flatnonzero((places >= 0) & ~ours)
@@ -111,7 +116,37 @@ class Lineage:
         return near
 
     def holds(self, number: int, keys: Sequence[RowKey]) -> Mask:
-        """Tell which of *keys* version *number* holds."""
+        """Tell which of *keys* version *number* holds, and had before it when it was made."""
         if number == 0:
             return np.zeros(len(keys), bool)
-        return np.asarray(self._versions[number].keys.find(keys) >= 0)
+        content = self._versions[number]
+        places = content.keys.find(keys)
+        held = places >= 0
+        return held if content.away is None else held & ~np.isin(places, content.away)
+
+    def only_in(self, number: int) -> NDArray[np.int64]:
+        """Return the places of the rows of version *number* that no newer version holds with the same two vectors.
+
+        Of every other row that version decides nothing: what it knows, bit for bit, a newer one knows and decides.
+        """
+        keys = self._versions[number].keys
+        newer = [content for other, content in self._versions.items() if other > number]
+        parts = [range(first, min(first + AT_ONCE, len(keys))) for first in range(0, len(keys), AT_ONCE)]
+        found = [part.start + np.flatnonzero(~self._repeated(number, part, newer)) for part in parts]
+        return np.concatenate([np.empty(0, np.int64), *found])
+
+    def _repeated(self, number: int, part: range, others: Sequence[Content]) -> Mask:
+        """Tell which of some rows of version *number* stand, bit for bit, in one of *others*."""
+        content, repeated = self._versions[number], np.zeros(len(part), bool)
+        keys, some = content.keys.at(part), slice(part.start, part.stop)
+        for other in others:
+            places = other.keys.find(keys)
+            rows = np.flatnonzero(places >= 0)
+            base = _identical(content.base[some][rows], other.base[places[rows]])
+            repeated[rows] |= base & _identical(content.tuned[some][rows], other.tuned[places[rows]])
+        return repeated
+
+
+def _identical(left: Vectors, right: Vectors) -> Mask:
+    """Tell which rows of two (n, width) arrays are the same to the last bit."""
+    return np.asarray((left.view(np.uint32) == right.view(np.uint32)).all(axis=1))

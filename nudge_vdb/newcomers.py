@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,24 +11,30 @@ from nudge_vdb.contract import Collection, Mask, Traits, Vectors
 from nudge_vdb.errors import StateConflict
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_own
+from nudge_vdb.nudge import Ints
 from nudge_vdb.pages import Pages, forget, page_out
 from nudge_vdb.phases import Phases
-from nudge_vdb.placing import carried, gathered
+from nudge_vdb.placing import Away, carried, gathered
 from nudge_vdb.planning import Ground, settle
+from nudge_vdb.prune import drop_superseded
 from nudge_vdb.report import INTERNAL, now
 from nudge_vdb.retry import Patient
 from nudge_vdb.ridge import Map
-from nudge_vdb.run import Applied, apply, as_plan, resume
+from nudge_vdb.run import Applied, apply, as_plan, resume, same_content
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state
 from nudge_vdb.state import State
 
 
-def carry(collection: Collection, *, state: Folder = None, phases: Phases | None = None) -> Applied:
+def carry(collection: Collection, *, gone: bool = False, state: Folder = None, phases: Phases | None = None) -> Applied:
     """Move the rows that the live version does not know, or knows with another base, by the map of that version.
 
     The other rows of the version stay where they are. What is written is a new version, which can be undone like any
-    other; where there is nothing to carry, there is none. Nothing is tuned again, so no judgements are needed.
+    other; where there is nothing to carry, there is none. Nothing is tuned again, so no judgements are needed. Rows of
+    the live version that are not there may come back, so they stay in it; with *gone*, they are gone for good.
+
+    The new version holds all that the one before it held. So versions of earlier carries are dropped, except the one
+    that the live version came from, and those that alone know the base of a row.
 
     Raises:
         StateConflict: no version is live, the live one carries nothing, or a move was interrupted.
@@ -39,9 +46,20 @@ def carry(collection: Collection, *, state: Folder = None, phases: Phases | None
     with home.locked():
         require_own(Patient(collection), home)
         live = _live(home)
-        version = _extended(Patient(collection), home, live, phases)
+        version = _extended(Patient(collection), home, live, phases, gone=gone)
         forget(home.pages)
-    return apply(as_plan(collection, home, version, phases), force=True)
+    applied = apply(as_plan(collection, home, version, phases), force=True)
+    with home.locked(), phases("prune"):
+        dropped = _drop_superseded(Patient(collection), home, version, gone=gone)
+    return replace(applied, report={**applied.report, "dropped": dropped})
+
+
+def _drop_superseded(collection: Collection, home: State, version: Version, *, gone: bool) -> list[int]:
+    """Drop what *version* stands for as well, if it is live: a row of a move that is unfinished may hold anything."""
+    if home.journal.unfinished is not None or home.journal.live != version.number:
+        return []
+    require_own(collection, home)
+    return drop_superseded(collection, home, gone=gone)
 
 
 def _died_carrying(home: State) -> bool:
@@ -63,7 +81,7 @@ def _live(home: State) -> Version:
     return version
 
 
-def _extended(collection: Collection, home: State, live: Version, phases: Phases) -> Version:
+def _extended(collection: Collection, home: State, live: Version, phases: Phases, *, gone: bool) -> Version:
     """Return the live version with newcomers, or as it is if there are none."""
     with phases("page out", collection.count()) as step:
         pages = page_out(collection, home.pages, step)
@@ -73,9 +91,24 @@ def _extended(collection: Collection, home: State, live: Version, phases: Phases
         new, moving = placement.looked_through()
         if not new:
             return live
-        content = placement.content(moving)
+        content = placement.content(moving, Away(live.content, np.empty(0, np.int64) if gone else _away(live, ground)))
+    waiting = _waiting(home, live)
+    if waiting is not None and same_content(waiting.content, content, home):
+        return waiting
     with phases("snapshot"):
         return home.add_version(content, _facts(live, ground, content, new))
+
+
+def _waiting(home: State, live: Version) -> Version | None:
+    """Return what a carry from *live* made that died before it wrote, None where none did."""
+    begun = home.journal.begun()
+    left = [each for each in home.versions() if "newly_carried" in each.manifest and each.number not in begun]
+    return next((each for each in left if each.manifest["parent"] == live.number), None)
+
+
+def _away(live: Version, ground: Ground) -> Ints:
+    """Return the places of the rows of *live* that are not there."""
+    return np.array([place for place, key in enumerate(live.content.keys) if key not in ground.place], np.int64)
 
 
 class Extension:
@@ -94,9 +127,9 @@ class Extension:
             all_moving.append(moving)
         return new, np.concatenate(all_moving)
 
-    def content(self, moving: Mask) -> Content:
-        """Return the rows that are *moving*."""
-        return gathered(self._pages, moving, lambda part: self._placed(part)[2], self._content.seen, self._map)
+    def content(self, moving: Mask, away: Away) -> Content:
+        """Return the rows that are *moving*, and those that are *away*."""
+        return gathered(self._pages, moving, lambda part: self._placed(part)[2], self._content.seen, self._map, away)
 
     def _placed(self, part: slice) -> tuple[Mask, Mask, Vectors]:
         """Return which rows of a slice move, which of them the version knows, and where each stands."""
@@ -116,13 +149,15 @@ def _facts(live: Version, ground: Ground, content: Content, new: int) -> dict[st
     pages: Pages = ground.pages
     kept = {name: value for name, value in live.manifest.items() if name not in (*INTERNAL, "version")}
     judged = int(kept["moved"]) - int(kept["carried"])
+    there = len(content.keys) - (0 if content.away is None else len(content.away))
     return {
         **kept,
         "created": now(),
         "parent": live.number,
         "rows": len(pages),
-        "moved": len(content.keys),
-        "carried": len(content.keys) - judged,
+        "moved": there,
+        "carried": there - judged,
+        "away": len(content.keys) - there,
         "newly_carried": new,
         "rows_without_vector": pages.absent,
         "rows_not_finite": ground.texts(pages.unfit),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,24 +164,50 @@ def moved(choice: Choice, placement: Placement | None, seen: Seen) -> Content:
     return moved_rows(choice.course, choice.step, seen) if placement is None else placement.content(seen)
 
 
-def gathered(pages: Pages, moving: Mask, tuned_of: Callable[[slice], Vectors], seen: Seen, mapped: Map) -> Content:
-    """Return the rows of *pages* that are *moving* (n,), in arrays mapped from files beside them.
+@dataclass(frozen=True)
+class Away:
+    """Rows of a version that are not there now, and may come back."""
+
+    content: Content
+    places: Ints
+
+    @property
+    def keys(self) -> list[RowKey]:
+        """Their keys."""
+        return self.content.keys.at(self.places)
+
+
+def gathered(
+    pages: Pages,
+    moving: Mask,
+    tuned_of: Callable[[slice], Vectors],
+    seen: Seen,
+    mapped: Map,
+    away: Away | None = None,
+) -> Content:
+    """Return the rows of *pages* that are *moving* (n,), and those that are *away*, in arrays mapped from files.
 
     *tuned_of* gives the tuned vectors of all rows of a slice. Nothing is held but a slice, the keys, and their order.
     """
-    places = np.flatnonzero(moving)
-    at, keys = in_key_order(pages, places)
+    places, absent = np.flatnonzero(moving), [] if away is None else away.keys
+    at, keys = in_key_order([*pages.keys.at(places), *absent])
     base, tuned = (pages.scratch(name, len(keys)) for name in ("base", "tuned"))
     for part in pages.chunks():
         some = slice(*np.searchsorted(places, [part.start, part.stop]))
         base[at[some]] = pages.vectors[places[some]]
         tuned[at[some]] = tuned_of(part)[places[some] - part.start]
-    return Content(keys, base, tuned, seen, mapped.matrix)
+    if away is None or not absent:
+        return Content(keys, base, tuned, seen, mapped.matrix)
+    theirs = at[len(places) :]
+    for first in range(0, len(theirs), COMPARED_AT_ONCE):
+        some = slice(first, first + COMPARED_AT_ONCE)
+        base[theirs[some]] = away.content.base[away.places[some]]
+        tuned[theirs[some]] = away.content.tuned[away.places[some]]
+    return Content(keys, base, tuned, seen, mapped.matrix, away=np.sort(theirs))
 
 
-def in_key_order(pages: Pages, places: Ints) -> tuple[Ints, KeyTable]:
-    """Return where each of the rows at *places* stands when they are ordered by key, and the keys in that order."""
-    keys = pages.keys.at(places)
+def in_key_order(keys: Sequence[RowKey]) -> tuple[Ints, KeyTable]:
+    """Return where each of *keys* stands when they are in order, and the keys in that order."""
     order = sorted(range(len(keys)), key=keys.__getitem__)
     at = np.empty(len(keys), np.int64)
     at[order] = np.arange(len(keys))

@@ -51,10 +51,28 @@ def prune(
         return _prune(patient, home, keep, gone=gone)
 
 
+def drop_superseded(collection: Collection, home: State, *, gone: bool) -> list[int]:
+    """Drop the versions that earlier carries made, and return their numbers; *home* is held, and no move unfinished.
+
+    The one that the live version came from stays, so that the last carry can be undone, and so does every one that
+    alone knows the base of a row.
+    """
+    live = home.version(home.journal.live)
+    stay = (live.number, live.manifest["parent"])
+    carried = [each.number for each in home.versions() if "newly_carried" in each.manifest]
+    earlier = [number for number in carried if number < live.number and number not in stay]
+    return _dropped(collection, home, earlier, gone=gone).dropped
+
+
 def _prune(collection: Collection, home: State, keep: int, *, gone: bool) -> Pruned:
     numbers = [version.number for version in home.versions()]
     old = [number for number in numbers[: max(0, len(numbers) - keep)] if number != home.journal.live]
-    pruned = Pruned()
+    return _dropped(collection, home, old, gone=gone)
+
+
+def _dropped(collection: Collection, home: State, old: Sequence[int], *, gone: bool) -> Pruned:
+    """Drop the versions *old*, except those that alone know the base of a row."""
+    numbers, pruned = [version.number for version in home.versions()], Pruned()
     for number in old:
         needed = _rows_that_need(number, collection, home, gone=gone)
         if needed:
@@ -71,8 +89,8 @@ def _rows_that_need(number: int, collection: Collection, home: State, *, gone: b
     if number not in home.journal.begun():
         return 0
     known, rest = Lineage(home), Lineage(home, without=number)
-    keys = home.version(number).content.keys
-    parts = batches(len(keys), home.traits.width)
+    keys, own = home.version(number).content.keys, known.only_in(number)
+    parts = (own[part.start : part.stop] for part in batches(len(own), home.traits.width))
     return sum(_needing(collection, known, rest, keys.at(part), keep_away=not gone) for part in parts)
 
 

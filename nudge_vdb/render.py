@@ -157,6 +157,11 @@ def move(report: Report, console: Console) -> None:
     )
     if report.get("newly_carried"):
         _say(console, f"• {report['newly_carried']:,} rows are new or embedded again, and were carried")
+    if report.get("dropped"):
+        _say(
+            console,
+            f"• dropped versions of earlier carries: {_numbers(report['dropped'])}; they cannot be rolled back to",
+        )
     for outcome, texts in report["skipped"].items():
         _say(console, f"• skipped, {outcome}: {_rows(texts)}")
     if report["rebased"]:

@@ -213,10 +213,10 @@ def _kept(home: State, proposal: Proposal, judgements: Judgements, collection: C
     """Return the version that holds the same already, live, on its way or waiting, else keep a new one."""
     live, unfinished = home.journal.live, home.journal.unfinished
     current = live if unfinished is None else unfinished
-    if current and _same(home.version(current).content, proposal.content, home):
+    if current and same_content(home.version(current).content, proposal.content, home):
         return home.version(current)
     newest = max(home.versions(), key=lambda version: version.number, default=None)
-    if newest and _waits(newest, home, proposal) and _same(newest.content, proposal.content, home):
+    if newest and _waits(newest, home, proposal) and same_content(newest.content, proposal.content, home):
         return newest
     traits = collection.traits
     return home.add_version(
@@ -239,7 +239,8 @@ def _waits(version: Version, home: State, proposal: Proposal) -> bool:
     return same and version.number not in home.journal.begun()
 
 
-def _same(left: Content, right: Content, home: State) -> bool:
+def same_content(left: Content, right: Content, home: State) -> bool:
+    """Tell whether two contents have the same rows in the same places."""
     if len(left.keys) != len(right.keys) or list(left.keys) != list(right.keys):
         return False
     pairs = ((left.base, right.base), (left.tuned, right.tuned))

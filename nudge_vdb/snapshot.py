@@ -31,7 +31,7 @@ from nudge_vdb.seen import Seen
 FORMAT = 2
 KNOWN_FORMATS = (1, 2)
 ARRAYS = ("key_offsets", "key_bytes", "base", "tuned", "seen")
-MORE = ("queries", "map", "query_map")
+MORE = ("queries", "map", "query_map", "away")
 """There only where there is something to hold, and not in versions of early days; who knows none reads past them."""
 
 
@@ -50,11 +50,13 @@ class Content:
     """(width + 1, width): what carried the unjudged rows, None where they were not carried."""
     query_map: NDArray[np.float64] | None = None
     """(width, width): M, if searches send M·q while this version is live; None where they send q."""
+    away: NDArray[np.int64] | None = None
+    """Places, ascending, of rows that were not there when this was made and may come back; None if there were none."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that a version of this is kept in, by name."""
         held = (self.keys.offsets, self.keys.content, self.base, self.tuned, self.seen.digests)
-        more = (self.seen.units, self.map, self.query_map)
+        more = (self.seen.units, self.map, self.query_map, self.away)
         named: dict[str, NDArray[Any]] = dict(zip(ARRAYS, held, strict=True))
         return named | {name: each for name, each in zip(MORE, more, strict=True) if each is not None}
 
@@ -75,7 +77,7 @@ class Version:
         keys = KeyTable(arrays["key_offsets"], arrays["key_bytes"])
         more = {name: self._held(name) for name in MORE}
         seen = Seen(arrays["seen"], more["queries"])
-        return Content(keys, arrays["base"], arrays["tuned"], seen, more["map"], more["query_map"])
+        return Content(keys, arrays["base"], arrays["tuned"], seen, more["map"], more["query_map"], more["away"])
 
     def _held(self, name: str) -> NDArray[Any] | None:
         """Return an array that not every version has."""

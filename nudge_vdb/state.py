@@ -127,7 +127,9 @@ class State:
         found = {version.number: version for version in self.versions()}
         if number not in found:
             known = ", ".join(map(str, found)) or "none"
-            dropped = " (it was dropped by 'nudge-vdb prune')" if number in self.journal.pruned() else ""
+            dropped = (
+                " (it was dropped by 'nudge-vdb prune' or a later 'carry')" if number in self.journal.pruned() else ""
+            )
             raise BadOption(f"{self.traits.identity} has no version {number}{dropped}; there are: {known}")
         return found[number]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+import numpy as np
 import pytest
 
 import nudge_vdb
@@ -126,6 +127,16 @@ def moved_to_another_host(stage):
     stage.collection.name = "another"
 
 
+def carried_for_nights(stage):
+    """A version that carries, two carries since, and a row that was embedded again after each."""
+    plan = nudge_vdb.plan(stage.collection, stage.world.train, state=stage.state, carry="on", **CHEAP)
+    nudge_vdb.apply(plan, force=True)
+    for place in (100, 101, 102):
+        stage.collection.shared[place] = np.roll(stage.collection.shared[place], 1)
+        if place < 102:
+            nudge_vdb.carry(stage.collection, state=stage.state)
+
+
 def of_format_1(stage):
     """A state that the first nudge-vdb left, with version 1 live."""
     shutil.copytree(FROZEN, open_state(stage.collection, stage.state).folder)
@@ -142,6 +153,11 @@ STORIES = {
     "roll back to the base": (tuned_twice, lambda stage: stage.rollback(0), ["again", "resume", "rollback"]),
     "roll back": (tuned_twice, lambda stage: stage.rollback(1), ["again", "resume", "rollback"]),
     "prune": (tuned_thrice, lambda stage: prune(stage.collection, keep=1, state=stage.state), ["again"]),
+    "carry": (
+        carried_for_nights,
+        lambda stage: nudge_vdb.carry(stage.collection, state=stage.state),
+        ["again", "resume"],
+    ),
     "adopt": (moved_to_another_host, lambda stage: adopt(stage.collection, state=stage.state), ["again"]),
     "upgrade": (of_format_1, lambda stage: stage.rollback(2), ["again", "resume", "rollback"]),
 }
