@@ -108,6 +108,9 @@ class Traits:
     A tolerance could not stand for it: how much a component is rounded by grows with the component.
     """
 
+    writing: float = 4.0
+    """How many times as long as fetching a row writing it takes, as it was measured; for telling a price alone."""
+
     @property
     def identity(self) -> str:
         """Canonical name of collection, vector field and scope."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +41,18 @@ class Lineage:
                 f"version {lost[0]} was written to the database and is not in {state.folder / 'versions'}; "
                 "restore it from a backup of the state"
             )
+
+    def before(self, content: Content) -> Lineage:
+        """Return the lineage as it will be when *content* is kept as the newest version."""
+        later = copy(self)
+        later._versions = {**self._versions, self.newest + 1: content}
+        later.__dict__.pop("_keys", None)
+        return later
+
+    @property
+    def newest(self) -> int:
+        """The highest version that is taken in, 0 where there is none."""
+        return max([0, *self._versions])
 
     def keys(self) -> KeyTable:
         """Return the keys of all rows that may not be at their base, ascending."""

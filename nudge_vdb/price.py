@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, agree
+from nudge_vdb.contract import Collection, RowKey, agree
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.snapshot import Content
 from nudge_vdb.state import State
 from nudge_vdb.writeback import batches
 
-SAMPLED_BATCHES = 6
-READS_PER_WRITE = 2.5
-"""How many times as long as reading a row writing it takes, before a large write was measured: 2 to 3.5 on servers."""
+SAMPLED_BATCHES = 8
 LARGE = 1000
 """A move that wrote fewer rows says nothing of how fast rows are written."""
 
@@ -27,9 +25,9 @@ def price(collection: Collection, home: State, content: Content) -> dict[str, An
     A move reads every row that any version holds twice, before it writes and afterwards.
     """
     rows, writes = len({*Lineage(home).keys(), *content.keys}), _writes(home, content)
-    reading = _seconds_to_read(collection, content)
+    fetching, reading = _seconds_to_read(collection, Lineage(home).before(content), content)
     measured = home.journal.large_move(LARGE)
-    writing = READS_PER_WRITE * reading if measured is None else _seconds_to_write(*measured, reading)
+    writing = collection.traits.writing * fetching if measured is None else _seconds_to_write(*measured, reading)
     return {
         "rows_to_write": writes,
         "snapshot_bytes": sum(int(array.nbytes) for array in content.arrays().values()),
@@ -56,13 +54,29 @@ def _seconds_to_write(seconds: float, rows: int, written: int, reading: float) -
     return max(seconds - rows * reading, 0.0) / written
 
 
-def _seconds_to_read(collection: Collection, content: Content) -> float:
-    """Return how long a row takes, of a few portions that are read and compared as a move does it."""
-    seconds, rows, traits = 0.0, 0, collection.traits
-    for part in islice(batches(len(content.keys), traits.width), SAMPLED_BATCHES):
-        start = time.perf_counter()
-        room = np.empty((len(part), traits.width), np.float32)
-        collection.fetch(content.keys.at(part), room)
-        agree(room, content.base[part.start : part.stop], traits.tolerance)
-        seconds, rows = seconds + time.perf_counter() - start, rows + len(part)
-    return seconds / rows if rows else 0.0
+def _seconds_to_read(collection: Collection, lineage: Lineage, content: Content) -> tuple[float, float]:
+    """Return how long a row takes to be fetched, and to be fetched and looked at as a move does it.
+
+    Medians of a few portions, spread over the keys: the first ones of an engine or of a table are slower.
+    """
+    parts = list(batches(len(content.keys), collection.traits.width))
+    some = (
+        [parts[place] for place in np.unique(np.linspace(0, len(parts) - 1, SAMPLED_BATCHES).astype(int))]
+        if parts
+        else []
+    )
+    taken = np.array([_look(collection, lineage, content.keys.at(part)) for part in some]).reshape(-1, 2)
+    fetching, reading = np.median(taken, axis=0) if len(taken) else (0.0, 0.0)
+    return float(fetching), float(reading)
+
+
+def _look(collection: Collection, lineage: Lineage, keys: Sequence[RowKey]) -> tuple[float, float]:
+    """Return how long one of *keys* takes to be fetched, and to be fetched and looked at, in seconds."""
+    start, live = time.perf_counter(), np.empty((len(keys), collection.traits.width), np.float32)
+    collection.fetch(keys, live)
+    fetched = time.perf_counter()
+    base, _ = lineage.bases(keys, live)
+    target = lineage.targets(lineage.newest, keys, base)
+    agree(live, target, collection.traits.tolerance)
+    lineage.nearly(lineage.newest, keys, live)
+    return (fetched - start) / len(keys), (time.perf_counter() - start) / len(keys)

@@ -1,7 +1,10 @@
 """What a plan says that applying it will cost."""
 
+import pytest
+
 import nudge_vdb
 from nudge_vdb.run import open_state
+from nudge_vdb.testing import Faulty
 
 
 def planned(world, folder, **choices):
@@ -43,3 +46,27 @@ def test_a_large_write_is_the_measure_of_the_next(worlds, tmp_path, monkeypatch)
     seconds, rows, written = open_state(world.collection, tmp_path).journal.large_move(100)
     assert (rows, written) == (200, 200)
     assert seconds >= 0
+
+
+def test_the_first_price_is_two_looks_at_every_row_and_what_this_engine_takes_to_write(worlds, tmp_path, monkeypatch):
+    world = worlds(apart=1.0)
+    monkeypatch.setattr("nudge_vdb.price._seconds_to_read", lambda *_: (0.03, 0.06))
+    slow = world.collection.traits.writing
+    assert planned(world, tmp_path).report["minutes"] == pytest.approx(200 * (2 * 0.06 + slow * 0.03) / 60, rel=0.01)
+
+
+def test_rows_are_timed_all_over_the_collection(worlds, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * 24 * 10)
+    world = worlds(apart=1.0)
+    counted = Fetched(world.collection)
+    nudge_vdb.plan(counted, world.train, state=tmp_path, carry="on")
+    assert len(counted.keys) == 80
+    assert {b"row 000", b"row 199"} < set(counted.keys)
+
+
+class Fetched(Faulty):
+    """A collection that remembers which rows were fetched."""
+
+    def fetch(self, keys, out):
+        self.keys = [*getattr(self, "keys", []), *keys]
+        return super().fetch(keys, out)
