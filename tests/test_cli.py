@@ -352,7 +352,8 @@ def test_carrying_is_asked_for_priced_and_repeated_for_new_rows(run, said, addre
     status, told = said("export-map", address, tmp_path / "map.npy", "--version", 1, "--test", test_file)
     assert (status, told["proven"]) == (0, True)
     assert np.load(tmp_path / "map.npy").shape == (24, 24)
-    assert "M·q" in run("export-map", address, tmp_path / "map.npy", "--version", 1)[1]
+    assert run("export-map", address, tmp_path / "map.npy", "--version", 1)[0] == 2
+    assert "M·q" in run("export-map", address, tmp_path / "again.npy", "--version", 1)[1]
 
 
 def test_a_version_of_early_days_can_be_shown(run, address, train, tmp_path):
