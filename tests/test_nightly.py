@@ -152,3 +152,17 @@ def test_what_an_unfinished_carry_leaves_is_dropped_by_nobody(world, tmp_path):
     nudge_vdb.carry(world.collection, state=tmp_path)
     assert kept(world, tmp_path) == [1, 4, 5]
     require_bases(world, tmp_path)
+
+
+def test_the_query_side_form_of_a_carry_misses_no_row_that_was_gone_before(world, tmp_path):
+    night(world, tmp_path, 0)
+    world.fixture.delete(["row 003"])
+    night(world, tmp_path, 1)
+    assert "row 003" in {
+        world.collection.text_of(key) for key in open_state(world.collection, tmp_path).version(3).content.keys
+    }
+    form = nudge_vdb.export_map(world.collection, tmp_path / "map.npy", version=3, state=tmp_path)
+    assert "newly_carried" not in form.report
+    applied = nudge_vdb.apply(form, force=True)
+    assert applied.skipped == {}
+    require_bases(world, tmp_path)
