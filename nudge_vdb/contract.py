@@ -176,7 +176,8 @@ class Collection(Protocol):
         """Write the live vectors of *keys* into the rows of *out*, in the order asked.
 
         Returns a mask (len(keys),), False where the row is gone or holds no vector; such rows of *out* hold
-        anything. Reads the latest acknowledged write of any client. May be called from several threads.
+        anything. Reads the latest acknowledged write of any client. May be called from several threads, also
+        while rows are written.
         """
 
     def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:

@@ -64,6 +64,24 @@ class FetchesInOneThreadOnly(MemoryCollection):
         return super().fetch(keys, out)
 
 
+class HandsOutZerosWhileItWrites(MemoryCollection):
+    writing, looked = False, threading.Event()
+
+    def write(self, keys, vectors, expected):
+        self.writing = True
+        self.looked.wait(10)
+        outcomes = super().write(keys, vectors, expected)
+        self.writing = False
+        return outcomes
+
+    def fetch(self, keys, out):
+        found = super().fetch(keys, out)
+        if self.writing:
+            out[:] = 0
+            self.looked.set()
+        return found
+
+
 class CannotFetchNothing(MemoryCollection):
     def fetch(self, keys, out):
         assert keys
@@ -181,6 +199,7 @@ BITES = {
     "test_the_same_row_has_the_same_key_however_it_is_reached": LocatesByAnotherKeyThanItScans,
     "test_fetch_keeps_the_order_asked_and_tells_what_is_gone": FetchesInItsOwnOrder,
     "test_fetch_may_be_called_from_several_threads": FetchesInOneThreadOnly,
+    "test_rows_may_be_fetched_while_others_are_written": HandsOutZerosWhileItWrites,
     "test_fetching_nothing_is_fine": CannotFetchNothing,
     "test_a_written_vector_is_what_a_reader_sees": SaysWrittenAndWritesNothing,
     "test_writing_touches_no_payload_no_other_vector_and_no_other_row": ReplacesTheWholeRow,

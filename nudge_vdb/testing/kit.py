@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -143,6 +144,26 @@ class CollectionContract:
         for number, (out, found) in enumerate(fetched):
             assert found.all()
             assert agree(out, vectors[number % 4 :: 4], 0.0).all()
+
+    def test_rows_may_be_fetched_while_others_are_written(self, collection: Collection) -> None:
+        keys, vectors = scan_all(collection, 1000)
+        written, rest, held = keys[::2], keys[1::2], vectors[::2]
+        target, done = turned(held), threading.Event()
+
+        def fetched() -> list[tuple[Vectors, Mask]]:
+            return [fetch(collection, rest), *iter(lambda: None if done.is_set() else fetch(collection, rest), None)]
+
+        with ThreadPoolExecutor(1) as pool:
+            looks = pool.submit(fetched)
+            try:
+                for old, new in ((held, target), (target, held), (held, target)):
+                    assert write(collection, written, new, old) == [Outcome.WRITTEN] * len(written)
+            finally:
+                done.set()
+        for out, found in looks.result():
+            assert found.all()
+            assert agree(out, vectors[1::2], 0.0).all()
+        assert agree(fetch(collection, written)[0], target, collection.traits.tolerance).all()
 
     def test_fetching_nothing_is_fine(self, collection: Collection) -> None:
         out, found = fetch(collection, [])
