@@ -43,6 +43,9 @@ Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
 MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on although the gain is not proven; search may get worse.")]
+Throttle = Annotated[
+    float | None, typer.Option(help="Write, and read back, no more than so many rows a second.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; the rest goes to stderr.")]
 
 
@@ -54,6 +57,7 @@ class Call:
     state: Path | None
     force: bool
     as_json: bool
+    throttle: float | None
 
     def undo(self, version: int) -> str:
         """Return the command that goes back to *version*, ready to be pasted."""
@@ -88,6 +92,7 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
         max_queries: MaxQueries = 2000,
         seed: Seed = 0,
         force: Force = False,
+        throttle: Throttle = None,
         as_json: Json = False,
     ) -> None:
         with opened(address) as collection:
@@ -98,6 +103,7 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
                 state=state,
                 validation=apart(validation, "dev"),
                 test=apart(test, "test"),
+                throttle=throttle,
                 phases=ShownPhases(),
                 metric=metric,
                 method=method,
@@ -113,7 +119,7 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
                 max_queries=max_queries,
                 seed=seed,
             )
-            command(plan, Call(address, state, force, as_json))
+            command(plan, Call(address, state, force, as_json, throttle))
 
     planned.__name__, planned.__doc__ = command.__name__, command.__doc__
     return planned

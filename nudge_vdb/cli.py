@@ -25,6 +25,7 @@ from nudge_vdb.arguments import (
     Splits,
     StateFolder,
     Test,
+    Throttle,
     apart,
     planning,
 )
@@ -85,19 +86,20 @@ def apply(
     version: Annotated[int | None, typer.Argument(help="By default the newest that was never applied.")] = None,
     state: StateFolder = None,
     force: Force = False,
+    throttle: Throttle = None,
     as_json: Json = False,
 ) -> None:
     """Write a prepared version to the database."""
     with opened(address) as collection:
         refuse_obstacles(collection)
         plan = nudge_vdb.prepared(collection, version, state=state, phases=ShownPhases())
-        _apply(plan, Call(address, state, force, as_json))
+        _apply(plan, Call(address, state, force, as_json, throttle))
 
 
 def _apply(plan: Plan, call: Call) -> None:
     """Write *plan*, show what became of it, and how to undo it."""
     before = plan.state.journal.live
-    applied = nudge_vdb.apply(plan, force=call.force)
+    applied = nudge_vdb.apply(plan, force=call.force, throttle=call.throttle)
     show(applied.report, call.as_json, render.plan, render.move)
     if not call.as_json and before != plan.version.number:
         print(f"Undo with: {call.undo(before)}")
@@ -108,12 +110,13 @@ def _apply(plan: Plan, call: Call) -> None:
 def rollback(
     address: Address,
     to: Annotated[int, typer.Option(help="A version that was applied once; 0 is the base.")],
+    throttle: Throttle = None,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
     """Bring the collection to another version, back or forth."""
     with opened(address) as collection:
-        applied = nudge_vdb.rollback(collection, to=to, state=state, phases=ShownPhases())
+        applied = nudge_vdb.rollback(collection, to=to, state=state, throttle=throttle, phases=ShownPhases())
     show(applied.report, as_json, render.move)
     raise typer.Exit(_exit_status(applied))
 
@@ -122,12 +125,13 @@ def rollback(
 def carry(
     address: Address,
     gone: Annotated[bool, typer.Option("--gone", help="Rows that are not there are gone for good.")] = False,
+    throttle: Throttle = None,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
     """Carry the rows that are new, or embedded again, since the live version was made; for a nightly job."""
     with opened(address) as collection:
-        applied = nudge_vdb.carry(collection, gone=gone, state=state, phases=ShownPhases())
+        applied = nudge_vdb.carry(collection, gone=gone, state=state, throttle=throttle, phases=ShownPhases())
     show(applied.report, as_json, render.move)
     raise typer.Exit(_exit_status(applied))
 
@@ -160,10 +164,10 @@ def export_map(
 
 
 @app.command()
-def resume(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
+def resume(address: Address, throttle: Throttle = None, state: StateFolder = None, as_json: Json = False) -> None:
     """Finish what was interrupted, forth or back."""
     with opened(address) as collection:
-        applied = nudge_vdb.resume(collection, state=state, phases=ShownPhases())
+        applied = nudge_vdb.resume(collection, state=state, throttle=throttle, phases=ShownPhases())
         if applied is None:
             show(nudge_vdb.status(collection, state=state), as_json, render.status)
             return
@@ -250,12 +254,13 @@ def doctor(
 def verify(
     address: Address,
     deep: Annotated[bool, typer.Option("--deep", help="Compare every file of the state with its digest too.")] = False,
+    throttle: Throttle = None,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
     """Compare the database with the state: which rows hold what they should?"""
     with opened(address) as collection:
-        findings = nudge_vdb.verify(collection, state=state, deep=deep, phases=ShownPhases())
+        findings = nudge_vdb.verify(collection, state=state, deep=deep, throttle=throttle, phases=ShownPhases())
     show(asdict(findings), as_json, render.findings)
     raise typer.Exit(DONE if findings.clean else ROWS_SKIPPED)
 

@@ -21,8 +21,9 @@ class Journal:
 
     A line is the CRC-32 of the rest in 8 hexadecimal digits, a space, and a JSON object. ``version`` (number, digest)
     says that a version is kept, ``prune`` (number) that it no longer is; ``begin`` (to, from, rows, next) opens a move
-    of the collection from one version to another, ``batch`` (rows, written, skipped, next) says what the database has
-    acknowledged, ``end`` (to, from) closes it. What is sent next, by first and last key, is noted before it is sent.
+    of the collection from one version to another, ``batch`` (rows, written, skipped, next, perhaps waited) says
+    what the database has acknowledged, ``end`` (to, from) closes it. What is sent next, by first and last key, is noted
+    before it is sent.
 
     The head holds the size of the file and a digest of it, so that events at its end cannot vanish unnoticed. It is
     written after the line: a run that died in between leaves a line more than the head tells of.
@@ -90,13 +91,17 @@ class Journal:
         return [*doubted, *_span(sent)]
 
     def large_move(self, fewest: int) -> tuple[float, int, int] | None:
-        """Return seconds, rows and written rows of the last whole move that wrote *fewest* or more, None before any."""
+        """Return seconds, rows and written rows of the last whole move that wrote *fewest* or more, None before any.
+
+        What it waited so that users come first does not count.
+        """
         found, started, rows, written = None, 0.0, 0, 0
         for entry in self._events:
             if entry["event"] == "begin":
                 started, rows, written = float(entry["time"]), 0, 0
             elif entry["event"] == "batch":
                 rows, written = rows + int(entry.get("rows", 0)), written + int(entry["written"])
+                started += float(entry.get("waited", 0.0))
             elif entry["event"] == "end" and written >= fewest:
                 found = (float(entry["time"]) - started, rows, written)
         return found

@@ -12,6 +12,7 @@ from nudge_vdb.errors import StateConflict
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Ints
+from nudge_vdb.pace import require_rate
 from nudge_vdb.pages import Pages, forget, page_out
 from nudge_vdb.phases import Phases
 from nudge_vdb.placing import Away, carried, gathered
@@ -26,29 +27,39 @@ from nudge_vdb.standing import Folder, known_state
 from nudge_vdb.state import State
 
 
-def carry(collection: Collection, *, gone: bool = False, state: Folder = None, phases: Phases | None = None) -> Applied:
+def carry(
+    collection: Collection,
+    *,
+    gone: bool = False,
+    state: Folder = None,
+    throttle: float | None = None,
+    phases: Phases | None = None,
+) -> Applied:
     """Move the rows that the live version does not know, or knows with another base, by the map of that version.
 
     The other rows of the version stay where they are. What is written is a new version, which can be undone like any
     other; where there is nothing to carry, there is none. Nothing is tuned again, so no judgements are needed. Rows of
-    the live version that are not there may come back, so they stay in it; with *gone*, they are gone for good.
+    the live version that are not there may come back, so they stay in it; with *gone*, they are gone for good. No more
+    than *throttle* rows are written, and afterwards read back, in a second.
 
     The new version holds all that the one before it held. So versions of earlier carries are dropped, except the one
     that the live version came from, and those that alone know the base of a row.
 
     Raises:
+        BadOption: *throttle* is no number of rows per second.
         StateConflict: no version is live, the live one carries nothing, or a move was interrupted.
     """
+    require_rate(throttle)
     home, phases = known_state(collection, state), phases or Phases()
     if _died_carrying(home):
-        resume(collection, state=state, phases=phases)
+        resume(collection, state=state, throttle=throttle, phases=phases)
         home = known_state(collection, state)
     with home.locked():
         require_own(Patient(collection), home)
         live = _live(home)
         version = _extended(Patient(collection), home, live, phases, gone=gone)
         forget(home.pages)
-    applied = apply(as_plan(collection, home, version, phases), force=True)
+    applied = apply(as_plan(collection, home, version, phases), force=True, throttle=throttle)
     with home.locked(), phases("prune"):
         dropped = _drop_superseded(Patient(collection), home, version, gone=gone)
     return replace(applied, report={**applied.report, "dropped": dropped})

@@ -19,19 +19,21 @@ LARGE = 1000
 """A move that wrote fewer rows says nothing of how fast rows are written."""
 
 
-def price(collection: Collection, home: State, content: Content) -> dict[str, Any]:
+def price(collection: Collection, home: State, content: Content, throttle: float | None = None) -> dict[str, Any]:
     """Return what applying *content* costs, as far as can be told without writing.
 
-    A move reads every row that any version holds twice, before it writes and afterwards.
+    A move reads every row that any version holds twice, before it writes and afterwards; either time, no more than
+    *throttle* rows pass in a second.
     """
     rows, writes = len({*Lineage(home).keys(), *content.keys}), _writes(home, content)
     fetching, reading = _seconds_to_read(collection, Lineage(home).before(content), content)
     measured = home.journal.large_move(LARGE)
     writing = collection.traits.writing * fetching if measured is None else _seconds_to_write(*measured, reading)
+    there, back, least = rows * reading + writes * writing, rows * reading, rows / throttle if throttle else 0.0
     return {
         "rows_to_write": writes,
         "snapshot_bytes": sum(int(array.nbytes) for array in content.arrays().values()),
-        "minutes": float(f"{(2 * rows * reading + writes * writing) / 60:.3g}"),
+        "minutes": float(f"{(max(there, least) + max(back, least)) / 60:.3g}"),
         "minutes_by": "reading alone; no large write was measured yet" if measured is None else "the last large write",
     }
 

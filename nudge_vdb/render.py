@@ -164,8 +164,18 @@ def move(report: Report, console: Console) -> None:
         )
     for outcome, texts in report["skipped"].items():
         _say(console, f"• skipped, {outcome}: {_rows(texts)}")
+    for note in _waits(report.get("waited", {})):
+        _say(console, f"• {note}")
     if report["rebased"]:
         _say(console, f"• kept at the vector of their owner: {_rows(report['rebased'])}")
+
+
+def _waits(waited: Report) -> Iterator[str]:
+    """Say what was waited for."""
+    if waited.get("throttle"):
+        yield f"waited {_lasting(waited['throttle'] / 60)}, as the throttle asks"
+    if waited.get("slow_server"):
+        yield f"waited {_lasting(waited['slow_server'] / 60)}, since the server was slow and its users come first"
 
 
 def _rows(texts: list[str]) -> str:

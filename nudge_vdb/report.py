@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from nudge_vdb.pace import Pace
 from nudge_vdb.verify import Findings
 from nudge_vdb.writeback import Tally
 
@@ -44,3 +45,8 @@ def move_report(tally: Tally, findings: Findings) -> Report:
         "rebased": tally.rebased,
         "verified": asdict(findings),
     }
+
+
+def pace_report(pace: Pace) -> Report:
+    """Return for how many seconds a move waited, and what for."""
+    return {"waited": {"throttle": round(pace.throttled, 3), "slow_server": round(pace.gave_way, 3)}}

@@ -73,6 +73,8 @@ class Patient:
     def __init__(self, inner: Collection, patience: float | None = None) -> None:
         self.inner = inner
         self._patience = chosen_patience() if patience is None else patience
+        self.idle = 0.0
+        """Seconds waited so far because the engine was busy or away."""
 
     @property
     def traits(self) -> Traits:
@@ -144,7 +146,11 @@ class Patient:
 
     def _again(self, call: Callable[[], T], *harmless: type[EngineError]) -> T:
         transient = retry_if_exception_type((Busy, Unreachable, *harmless))
-        return Retrying(retry=transient, wait=_wait, stop=stop_before_delay(self._patience), reraise=True)(call)
+        patiently = Retrying(retry=transient, wait=_wait, stop=stop_before_delay(self._patience), reraise=True)
+        try:
+            return patiently(call)
+        finally:
+            self.idle += patiently.statistics.get("idle_for", 0.0)
 
 
 def _halves(count: int) -> tuple[slice, slice]:

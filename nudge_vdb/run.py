@@ -12,12 +12,13 @@ from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import own_note, require_own, withdraw
 from nudge_vdb.options import Choices, Options
+from nudge_vdb.pace import Pace, require_rate
 from nudge_vdb.pages import forget
 from nudge_vdb.phases import Phases
 from nudge_vdb.planning import locate, refuse_other_widths, settle, spelled
 from nudge_vdb.price import price
 from nudge_vdb.proposal import Proposal, propose
-from nudge_vdb.report import Report, identity_of, move_report, now, plan_report
+from nudge_vdb.report import Report, identity_of, move_report, now, pace_report, plan_report
 from nudge_vdb.retry import Patient
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state, open_state
@@ -78,6 +79,7 @@ def plan(
     state: Folder = None,
     validation: Judgements | None = None,
     test: Judgements | None = None,
+    throttle: float | None = None,
     phases: Phases | None = None,
     **choices: Unpack[Choices],
 ) -> Plan:
@@ -85,7 +87,7 @@ def plan(
 
     *validation* and *test* do not train; they are scored and reported apart. *choices* are the fields of
     :class:`~nudge_vdb.options.Options`, such as ``metric="recall@10"``. A plan that changes nothing returns the
-    version that is live.
+    version that is live. The price in its report is that of applying it with *throttle*.
 
     Raises:
         BadInput: the judgements, the options or the collection cannot be used; the message says what to do.
@@ -95,12 +97,13 @@ def plan(
     options, phases = Options(**choices), phases or Phases()
     apart = {name: given for name, given in (("validation", validation), ("test", test)) if given is not None}
     options.fit(collection.traits)
+    require_rate(throttle)
     refuse_other_widths(collection.traits, {"judgements": judgements, **apart})
     home = open_state(collection, state)
     with home.locked():
         require_own(Patient(collection), home)
         proposal = _compute(Patient(collection), home, judgements, apart, options, phases)
-        proposal.facts.update(price(Patient(collection), home, proposal.content))
+        proposal.facts.update(price(Patient(collection), home, proposal.content, throttle))
         with phases("snapshot"):
             version = _kept(home, proposal, judgements, collection)
         forget(home.pages)
@@ -127,10 +130,13 @@ def prepared(
     return as_plan(collection, home, waiting[-1], phases)
 
 
-def apply(plan: Plan, *, force: bool = False) -> Applied:
+def apply(plan: Plan, *, force: bool = False, throttle: float | None = None) -> Applied:
     """Write the vectors of *plan* to the database, read them back, and report.
 
+    No more than *throttle* rows are written, and afterwards read back, in a second.
+
     Raises:
+        BadOption: *throttle* is no number of rows per second.
         NotProven: the gain is not proven, and *force* was not given.
         StateConflict: another version has gone live since the plan was made.
     """
@@ -139,24 +145,42 @@ def apply(plan: Plan, *, force: bool = False) -> Applied:
         require_own(Patient(plan.collection), home)
         _refuse_unproven(plan, force=force)
         _refuse_orphan(plan)
-        return _move(plan.collection, home, number, plan.report, plan.phases)
+        return _move(plan.collection, home, number, plan.report, plan.phases, throttle)
 
 
-def rollback(collection: Collection, *, to: int, state: Folder = None, phases: Phases | None = None) -> Applied:
+def rollback(
+    collection: Collection,
+    *,
+    to: int,
+    state: Folder = None,
+    throttle: float | None = None,
+    phases: Phases | None = None,
+) -> Applied:
     """Bring the collection to version *to*, 0 being the base: any version that was applied once, older or newer.
 
+    No more than *throttle* rows are written, and afterwards read back, in a second.
+
     Raises:
-        BadOption: there is no such version.
+        BadOption: there is no such version, or *throttle* is no number of rows per second.
         StateConflict: it was never applied.
     """
     home = known_state(collection, state)
     with home.locked():
         require_own(Patient(collection), home)
-        return _move(collection, home, to, _known(home, to), phases or Phases())
+        return _move(collection, home, to, _known(home, to), phases or Phases(), throttle)
 
 
-def resume(collection: Collection, *, state: Folder = None, phases: Phases | None = None) -> Applied | None:
-    """Finish the move that was interrupted, forth or back; return None where none was."""
+def resume(
+    collection: Collection, *, state: Folder = None, throttle: float | None = None, phases: Phases | None = None
+) -> Applied | None:
+    """Finish the move that was interrupted, forth or back; return None where none was.
+
+    No more than *throttle* rows are written, and afterwards read back, in a second.
+
+    Raises:
+        BadOption: *throttle* is no number of rows per second.
+    """
+    require_rate(throttle)
     home = known_state(collection, state)
     with home.locked():
         patient = Patient(collection)
@@ -164,7 +188,7 @@ def resume(collection: Collection, *, state: Folder = None, phases: Phases | Non
         to = home.journal.unfinished
         if to is None and home.journal.live == 0 and own_note(patient, home.traits):
             to = 0  # the run died before it took back the note
-        return None if to is None else _move(collection, home, to, _known(home, to), phases or Phases())
+        return None if to is None else _move(collection, home, to, _known(home, to), phases or Phases(), throttle)
 
 
 def _known(home: State, to: int) -> Report:
@@ -256,22 +280,27 @@ def as_plan(
     return Plan(collection, home, version, plan_report(known, home.status_of(version), phases.seconds), phases)
 
 
-def _move(collection: Collection, home: State, number: int, report: Report, phases: Phases) -> Applied:
+def _move(
+    collection: Collection, home: State, number: int, report: Report, phases: Phases, throttle: float | None
+) -> Applied:
     """Bring the collection to version *number*, read it back, and add what became of the rows to *report*."""
+    pace = Pace(throttle)
     forget(home.pages)  # of an interrupted plan: they would show the rows as they were
     patient = Patient(collection)
     lineage = Lineage(home, number)
     rows = len(lineage.keys())
     with phases("write", rows) as step:
-        tally = move_to(number, patient, home, lineage, step)
+        tally = move_to(number, patient, home, lineage, step, pace)
+    pace.turn_to_another_kind()
     with phases("verify", rows) as step:
-        findings = verify_live(number, patient, lineage, step)
+        findings = verify_live(number, patient, lineage, step, pace)
     if findings.astray:
         tally.skipped["unverified"] = findings.astray
     elif number == 0 and not tally.skipped:
         withdraw(patient, home)
     status = "applied" if home.journal.unfinished is None else "applying"
-    told = {**report, "status": status, **move_report(tally, findings), "seconds": dict(phases.seconds)}
+    outcome = {**move_report(tally, findings), **pace_report(pace)}
+    told = {**report, "status": status, **outcome, "seconds": dict(phases.seconds)}
     return Applied(told, tally.written, told["missing"], told["changed"], tally.skipped)
 
 

@@ -10,6 +10,7 @@ import platformdirs
 from nudge_vdb.contract import Collection
 from nudge_vdb.errors import StateConflict
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.pace import Pace
 from nudge_vdb.phases import Phases
 from nudge_vdb.report import Report, plan_report
 from nudge_vdb.retry import Patient
@@ -42,22 +43,29 @@ def known_state(collection: Collection, folder: Folder = None) -> State:
 
 
 def verify(
-    collection: Collection, *, state: Folder = None, deep: bool = False, phases: Phases | None = None
+    collection: Collection,
+    *,
+    state: Folder = None,
+    deep: bool = False,
+    throttle: float | None = None,
+    phases: Phases | None = None,
 ) -> Findings:
     """Compare every row that was ever moved with what the live version says of it; writes nothing.
 
-    *deep* first compares every file of the state with its digest, those of versions that no row holds included.
+    *deep* first compares every file of the state with its digest, those of versions that no row holds included. No more
+    than *throttle* rows are read in a second.
 
     Raises:
+        BadOption: *throttle* is no number of rows per second.
         StateDamaged: a file of the state is missing or is not what was written.
     """
-    home, phases = known_state(collection, state), phases or Phases()
+    home, phases, pace = known_state(collection, state), phases or Phases(), Pace(throttle)
     if deep:
         with phases("check"):
             home.check()
     lineage = Lineage(home)
     with phases("verify", len(lineage.keys())) as step:
-        return verify_live(home.journal.live, Patient(collection), lineage, step)
+        return verify_live(home.journal.live, Patient(collection), lineage, step, pace)
 
 
 def history(collection: Collection, *, state: Folder = None) -> list[Report]:

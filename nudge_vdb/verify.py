@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, agree
+from nudge_vdb.contract import agree
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.pace import Pace
+from nudge_vdb.retry import Patient
 from nudge_vdb.writeback import batches
 
 
@@ -33,14 +36,17 @@ class Findings:
         return not (self.re_embedded or self.missing or self.astray)
 
 
-def verify_live(number: int, collection: Collection, lineage: Lineage, progress: Callable[[int], None]) -> Findings:
+def verify_live(
+    number: int, collection: Patient, lineage: Lineage, progress: Callable[[int], None], pace: Pace
+) -> Findings:
     """Compare every row that was ever moved with what version *number* says of it; writes nothing."""
     traits, findings, done = collection.traits, Findings(), 0
     ours_ever = lineage.keys()
-    for part in batches(len(ours_ever), traits.width):
+    for part in batches(len(ours_ever), traits.width, pace.most):
         keys = ours_ever.at(part)
         live = np.zeros((len(keys), traits.width), np.float32)
-        found = collection.fetch(keys, live)
+        pace.turn(len(keys))
+        found = pace.timed(len(keys), collection, partial(collection.fetch, keys, live))
         base, ours = lineage.bases(keys, live)
         target, held = lineage.targets(number, keys, base), lineage.holds(number, keys)
         there = agree(live, target, traits.tolerance) & found & ours

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import compress
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, Mask, Outcome, RowKey, agree
+from nudge_vdb.ahead import Ahead
+from nudge_vdb.contract import Collection, Mask, Outcome, RowKey, Vectors, agree
 from nudge_vdb.errors import Stopped
 from nudge_vdb.interruption import held_back
+from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import sign
-from nudge_vdb.retry import chosen_patience, until_none_is_left
+from nudge_vdb.pace import Pace
+from nudge_vdb.retry import Patient, chosen_patience, until_none_is_left
 from nudge_vdb.state import State
 
 BATCH_BYTES = 4 << 20
@@ -50,8 +54,9 @@ class Tally:
 class _Move:
     """Where rows come from and where they go."""
 
-    collection: Collection
+    collection: Patient
     lineage: Lineage
+    pace: Pace
     require_hold: Callable[[], None]
     """Raises where another run has taken over."""
     starts: tuple[int, ...]
@@ -69,14 +74,53 @@ class _Move:
         return np.array([any(first <= key <= last for first, last in self.doubted) for key in keys], bool)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """Rows as they were just before they are written, and what is to become of them."""
+
+    keys: list[RowKey]
+    live: Vectors
+    target: Vectors
+    there: Mask
+    doubtful: Mask
+    due: Mask
+    """Which rows to send."""
+    tally: Tally
+    """What became of those that are not sent."""
+
+
+class _Looks:
+    """The batches of a move, each as it was just before it is written."""
+
+    def __init__(self, move: _Move, keys: KeyTable, parts: Sequence[range]) -> None:
+        self._move, self._keys, self._parts = move, keys, parts
+        self._ahead: Ahead[_Look] | None = None
+
+    def forget(self) -> None:
+        """Let the next batch be read when it is asked for: what was read before a wait is too old."""
+        self._ahead = None
+
+    def at(self, number: int) -> _Look:
+        """Return batch *number*; where the pace allows, the next is read from now on, while this one is written."""
+        look = self._ahead.result() if self._ahead else self._taken(number)
+        following = number + 1 < len(self._parts) and self._move.pace.hurries
+        self._ahead = Ahead(partial(self._taken, number + 1)) if following else None
+        return look
+
+    def _taken(self, number: int) -> _Look:
+        keys = self._keys.at(self._parts[number])
+        return _looked_at(self._move, keys, self._move.in_doubt(keys))
+
+
 def move_to(
-    number: int, collection: Collection, state: State, lineage: Lineage, progress: Callable[[int], None]
+    number: int, collection: Patient, state: State, lineage: Lineage, progress: Callable[[int], None], pace: Pace
 ) -> Tally:
     """Bring every row that is ours to version *number*, and note in the journal what the engine acknowledged.
 
-    Rows are read just before they are written: one that is already there is not sent, one whose vector is its
-    owner's or that is gone is left alone and reported. Repeating an interrupted move is therefore harmless. While rows
-    are left of which nobody knows what they hold, the move stays unfinished.
+    Rows are read just before they are written, a batch while the one before it is written unless *pace* says
+    otherwise: one that is already there is not sent, one whose vector is its owner's or that is gone is left alone and
+    reported. Repeating an interrupted move is therefore harmless. While rows are left of which nobody knows what they
+    hold, the move stays unfinished.
 
     Raises:
         Stopped: by Ctrl-C, between two batches.
@@ -84,18 +128,22 @@ def move_to(
     """
     start, keys = state.journal.live, lineage.keys()
     starts = (start, state.journal.unfinished or 0)
-    move = _Move(collection, lineage, state.require_hold, starts, number, state.journal.in_doubt())
-    parts = list(batches(len(keys), state.traits.width))
+    move = _Move(collection, lineage, pace, state.require_hold, starts, number, state.journal.in_doubt())
+    parts = list(batches(len(keys), state.traits.width, pace.most))
     spans = [(keys[part.start].hex(), keys[part.stop - 1].hex()) for part in parts]
     state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys), "next": next(iter(spans), None)})
     sign(collection, state)
-    tally, patience = Tally(), chosen_patience()
+    tally, patience, looks = Tally(), chosen_patience(), _Looks(move, keys, parts)
     with held_back() as asked_to_stop:
-        for part, following in zip(parts, [*spans[1:], None], strict=False):  # of no rows, no part
+        for place, (part, following) in enumerate(zip(parts, [*spans[1:], None], strict=False)):  # of no rows, no part
+            waited = pace.turn(len(part), asked_to_stop)
             if asked_to_stop():
                 raise Stopped(f"stopped with {part.start:,} of {len(keys):,} rows done; {way_on(start)}")
-            batch = _bring(move, keys.at(part), 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)
-            state.journal.add("batch", rows=len(part), written=batch.written, skipped=batch.skipped, next=following)
+            if waited:
+                looks.forget()
+            batch = _bring(move, looks.at(place), 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)
+            done = {"rows": len(part), "written": batch.written, "skipped": batch.skipped, "next": following}
+            state.journal.add("batch", **done, **({"waited": round(waited, 3)} if waited else {}))
             tally.add(batch)
             progress(part.stop)
     if Outcome.UNKNOWN.value not in tally.skipped:
@@ -108,22 +156,22 @@ def way_on(start: int) -> str:
     return f"go on with 'nudge-vdb resume ADDRESS', or undo it with 'nudge-vdb rollback ADDRESS --to {start}'"
 
 
-def batches(rows: int, width: int) -> Iterator[range]:
-    """Yield the places of *rows* rows in portions whose vectors take a bounded number of bytes."""
-    size = max(1, BATCH_BYTES // (4 * width))
+def batches(rows: int, width: int, most: int | None = None) -> Iterator[range]:
+    """Yield the places of *rows* rows in portions of *most*, and whose vectors take a bounded number of bytes."""
+    size = max(1, min(BATCH_BYTES // (4 * width), most or rows))
     for first in range(0, rows, size):
         yield range(first, min(first + size, rows))
 
 
-def _bring(move: _Move, keys: list[RowKey], patience: float) -> Tally:
+def _bring(move: _Move, look: _Look, patience: float) -> Tally:
     """Bring one batch to its targets; rows whose outcome stays unknown are read and sent again, with *patience*."""
     tally = Tally()
-    left = _write_once(move, keys, move.in_doubt(keys), tally)
+    left = _sent(move, look, tally)
 
     def send_again() -> list[RowKey]:
         nonlocal left
         seen = Tally()
-        left = _write_once(move, left, np.ones(len(left), bool), seen)
+        left = _sent(move, _looked_at(move, left, np.ones(len(left), bool)), seen)
         seen.written, seen.already = seen.written + seen.already, 0  # what is there now is what was sent unanswered
         tally.add(seen)
         return left
@@ -134,9 +182,9 @@ def _bring(move: _Move, keys: list[RowKey], patience: float) -> Tally:
     return tally
 
 
-def _write_once(move: _Move, keys: list[RowKey], doubtful: Mask, tally: Tally) -> list[RowKey]:
-    """Read *keys*, write those that are ours and not certainly there; return those to look at again."""
-    collection, lineage = move.collection, move.lineage
+def _looked_at(move: _Move, keys: list[RowKey], doubtful: Mask) -> _Look:
+    """Read *keys*, and tell which are to be sent: those that are ours and not certainly there."""
+    collection, lineage, tally = move.collection, move.lineage, Tally()
     live = np.zeros((len(keys), collection.traits.width), np.float32)
     found = collection.fetch(keys, live)
     base, ours = lineage.bases(keys, live)
@@ -146,14 +194,22 @@ def _write_once(move: _Move, keys: list[RowKey], doubtful: Mask, tally: Tally) -
     there = found & ours & agree(live, target, collection.traits.tolerance)
     due = found & ours & (doubtful | ~there)
     owners = (found & ~ours & left & ~wanted) | (found & ours & lineage.rebased(move.goal, keys, base))
-    tally.already += int((there & ~due).sum())
-    tally.rebased += _texts(collection, keys, owners)
+    tally.already = int((there & ~due).sum())
+    tally.rebased = _texts(collection, keys, owners)
     tally.skip(Outcome.MISSING, _texts(collection, keys, ~found & (left | wanted)))
     tally.skip(Outcome.CHANGED, _texts(collection, keys, found & ~ours & wanted))
-    sent = list(compress(keys, due))
+    return _Look(keys, live, target, there, doubtful, due, tally)
+
+
+def _sent(move: _Move, look: _Look, tally: Tally) -> list[RowKey]:
+    """Write the rows of *look* that are due; return those to look at again."""
+    tally.add(look.tally)
+    collection, due = move.collection, look.due
+    sent = list(compress(look.keys, due))
     move.require_hold()  # reading may have taken long
-    outcomes = collection.write(sent, target[due], live[due]) if sent else []
-    return _noted(collection, sent, outcomes, (there[due], doubtful[due]), tally)
+    write = partial(collection.write, sent, look.target[due], look.live[due])
+    outcomes = move.pace.timed(len(sent), collection, write) if sent else []
+    return _noted(collection, sent, outcomes, (look.there[due], look.doubtful[due]), tally)
 
 
 def _noted(

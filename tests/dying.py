@@ -175,6 +175,16 @@ def _gone(path):
     path.unlink(missing_ok=True)
 
 
+class AtOnce:
+    """What is read ahead, read before anything else is done."""
+
+    def __init__(self, work):
+        self._found = work()
+
+    def result(self):
+        return self._found
+
+
 def in_a_child(act):
     """Carry out *act* in a process of its own; return the status it ended with."""
     with warnings.catch_warnings():

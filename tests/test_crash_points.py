@@ -14,7 +14,7 @@ from nudge_vdb.errors import NudgeError
 from nudge_vdb.prune import prune
 from nudge_vdb.standing import open_state
 from tests.conftest import make_world
-from tests.dying import DIED, Death, SharedCollection, haunt, in_a_child, steps_of
+from tests.dying import DIED, AtOnce, Death, SharedCollection, haunt, in_a_child, steps_of
 
 WIDTH, ROWS_A_BATCH = 8, 30
 CHEAP = {"step": 0.3, "max_queries": 30}
@@ -27,6 +27,7 @@ def small_portions(monkeypatch):
     monkeypatch.setattr("nudge_vdb.pages.PAGE_BYTES", 4 * WIDTH * 100)
     monkeypatch.setattr("nudge_vdb.state.uuid4", lambda: UUID(int=7))
     monkeypatch.setattr("os.fsync", lambda handle: None)  # a process that dies loses nothing; power is feigned
+    monkeypatch.setattr("nudge_vdb.writeback.Ahead", AtOnce)  # so that the steps are the same every time
 
 
 @pytest.fixture

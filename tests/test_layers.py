@@ -11,10 +11,10 @@ ADAPTERS = sorted(path for path in (ROOT / "adapters").iterdir() if (path / "__i
 
 LAYERS = [
     ["errors", "phases"],
-    ["address", "budget", "durable", "metrics", "interruption"],
+    ["address", "budget", "durable", "metrics", "interruption", "ahead"],
     ["contract", "journal", "hold"],
     ["keys", "nudge", "judgements", "formats", "retry", "backends"],
-    ["pages", "snapshot", "seen", "rivals", "options", "ridge"],
+    ["pages", "snapshot", "seen", "rivals", "options", "ridge", "pace"],
     ["state", "ranking", "tracing", "gather"],
     ["lineage", "scoring", "notes"],
     ["selection", "carrying"],
