@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-milvus test-clients test-large torture check bench bench-cold clean
+.PHONY: demo test test-fast test-milvus test-clients test-large torture check bench bench-cold bench-traffic clean
 
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
@@ -37,6 +37,9 @@ bench: .venv/installed
 
 bench-cold: .venv/installed
 	$(BIN)/python -m benchmarks.cold_rows --record
+
+bench-traffic: .venv/installed
+	$(BIN)/python -m benchmarks.traffic
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
