@@ -61,7 +61,7 @@ def _content(home: State, number: int) -> Content | None:
 
 
 def _both(left: Content | None, right: Content | None) -> KeyTable:
-    return KeyTable.of(sorted({key for content in (left, right) if content for key in content.keys}))
+    return KeyTable.union(content.keys for content in (left, right) if content)
 
 
 def _placed(content: Content | None, other: Content | None, keys: list[RowKey], width: int) -> tuple[Floats, Floats]:

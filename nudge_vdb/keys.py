@@ -20,6 +20,8 @@ KEYS_AT_ONCE = 1 << 16
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2⁶⁴ divided by the golden ratio, odd: multiplying by it spreads neighbouring numbers."""
 HALF = np.uint64(32)
+PADDED = 64
+"""Keys no longer than this are put in order as numbers, longer ones as bytes, which takes a hundred bytes a key."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,20 @@ class KeyTable(Sequence[RowKey]):
         listed = list(keys)
         offsets = np.fromiter(accumulate(map(len, listed), initial=0), np.int64, len(listed) + 1)
         return cls(offsets, np.frombuffer(b"".join(listed), np.uint8))
+
+    @classmethod
+    def union(cls, tables: Iterable[KeyTable]) -> KeyTable:
+        """Return the keys that are in any of *tables*, each once, ascending."""
+        joined = cls.of([])
+        for table in tables:
+            new = table.select(np.flatnonzero(joined.find(table) < 0))
+            offsets = np.concatenate([joined.offsets, joined.offsets[-1] + new.offsets[1:]])
+            joined = cls(offsets, np.concatenate([joined.content, new.content]))
+        return joined.select(joined.order())
+
+    def same(self, other: KeyTable) -> bool:
+        """Tell whether *other* holds the same keys in the same order."""
+        return np.array_equal(self.offsets, other.offsets) and np.array_equal(self.content, other.content)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -66,8 +82,13 @@ class KeyTable(Sequence[RowKey]):
         some = _places(places)
         lengths = self.offsets[some + 1] - self.offsets[some]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - self.offsets[some], lengths)
-        return KeyTable(offsets, np.asarray(self.content[inside]))
+        content = np.empty(offsets[-1], np.uint8)
+        for first in range(0, len(some), KEYS_AT_ONCE):
+            last = min(first + KEYS_AT_ONCE, len(some))
+            shift = np.repeat(self.offsets[some[first:last]] - offsets[first:last], lengths[first:last])
+            part = slice(offsets[first], offsets[last])
+            content[part] = self.content[np.arange(part.start, part.stop) + shift]
+        return KeyTable(offsets, content)
 
     def parts(self) -> Iterator[slice]:
         """Yield consecutive slices of places."""
@@ -78,8 +99,19 @@ class KeyTable(Sequence[RowKey]):
         """Return the places (n,) in the order of the keys."""
         if self._ascends():
             return np.arange(len(self))
-        listed = list(self)
-        return np.array(sorted(range(len(listed)), key=listed.__getitem__), np.int64)
+        lengths = np.diff(self.offsets)
+        if lengths.max() > PADDED:
+            listed = list(self)
+            return np.array(sorted(range(len(listed)), key=listed.__getitem__), np.int64)
+        words = self._padded(lengths).view(">u8")
+        return np.lexsort((lengths, *words.T[::-1]))
+
+    def _padded(self, lengths: Ints) -> NDArray[np.uint8]:
+        """Return all keys, which are as long as *lengths* (n,) say, as rows of whole words with zeros behind them."""
+        padded = np.zeros((len(self), -(-int(lengths.max()) // 8) * 8), np.uint8)
+        for length, rows in _by_length(lengths):
+            padded[rows, :length] = self._bytes(rows, length)
+        return padded
 
     def _ascends(self) -> bool:
         """Tell whether the keys are in order already, as those of most engines' scans are."""

@@ -60,7 +60,7 @@ class Lineage:
 
     @cached_property
     def _keys(self) -> KeyTable:
-        return KeyTable.of(sorted({key for content in self._versions.values() for key in content.keys}))
+        return KeyTable.union(content.keys for content in self._versions.values())
 
     def bases(self, keys: Sequence[RowKey], live: Vectors) -> tuple[Vectors, Mask]:
         """Return the base vectors (n, width) of rows whose *live* vectors (n, width) are given, and which are ours.

@@ -146,7 +146,7 @@ class Extension:
         """Return which rows of a slice move, which of them the version knows, and where each stands."""
         base = np.array(self._pages.vectors[part])
         moving, placed = carried(base, self._map, self._reach, self._traits)
-        places = self._content.keys.find(self._pages.keys.at(range(part.start, part.stop)))
+        places = self._content.keys.find(self._pages.keys.select(range(part.start, part.stop)))
         rows = np.flatnonzero(places >= 0)
         rows = rows[(self._content.base[places[rows]] == base[rows]).all(axis=1)]
         placed[rows] = self._content.tuned[places[rows]]

@@ -25,7 +25,8 @@ def price(collection: Collection, home: State, content: Content, throttle: float
     A move reads every row that any version holds twice, before it writes and afterwards; either time, no more than
     *throttle* rows pass in a second.
     """
-    rows, writes = len({*Lineage(home).keys(), *content.keys}), _writes(home, content)
+    known, writes = Lineage(home).keys(), _writes(home, content)
+    rows = len(known) + int((known.find(content.keys) < 0).sum())
     fetching, reading = _seconds_to_read(collection, Lineage(home).before(content), content)
     measured = home.journal.large_move(LARGE)
     writing = collection.traits.writing * fetching if measured is None else _seconds_to_write(*measured, reading)

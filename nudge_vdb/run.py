@@ -265,7 +265,7 @@ def _waits(version: Version, home: State, proposal: Proposal) -> bool:
 
 def same_content(left: Content, right: Content, home: State) -> bool:
     """Tell whether two contents have the same rows in the same places."""
-    if len(left.keys) != len(right.keys) or list(left.keys) != list(right.keys):
+    if not left.keys.same(right.keys):
         return False
     pairs = ((left.base, right.base), (left.tuned, right.tuned))
     parts = [slice(first, first + COMPARED_AT_ONCE) for first in range(0, len(left.keys), COMPARED_AT_ONCE)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nudge_vdb.keys import KeyTable
@@ -76,14 +76,30 @@ def test_a_table_that_is_gone_through_in_parts_finds_the_same(keys, others):
 @given(keys_lists.filter(bool), st.data())
 def test_a_selection_is_a_table_of_the_keys_at_the_places_asked(keys, data):
     places = data.draw(st.lists(st.integers(0, len(keys) - 1)))
-    chosen = KeyTable.of(keys).select(places)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nudge_vdb.keys.KEYS_AT_ONCE", 3)
+        chosen = KeyTable.of(keys).select(places)
     assert list(chosen) == [keys[place] for place in places]
     assert chosen.offsets.tolist()[0] == 0
 
 
-@given(keys_lists, st.booleans())
-def test_the_order_of_a_table_is_that_of_its_keys(keys, ascending):
+@given(keys_lists, st.booleans(), st.sampled_from([3, 64]))
+@example([b"a\0", b"a", b"", b"\0", b"a\0\0", b"12345678", b"12345678\0", b"\xff"], False, 64)
+def test_the_order_of_a_table_is_that_of_its_keys(keys, ascending, padded):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nudge_vdb.keys.KEYS_AT_ONCE", 2)
+        patch.setattr("nudge_vdb.keys.PADDED", padded)
         table = KeyTable.of(sorted(keys) if ascending else keys)
         assert [table[int(place)] for place in table.order()] == sorted(keys)
+
+
+@given(st.lists(keys_lists, max_size=4))
+def test_a_union_holds_every_key_once_in_order(lists):
+    union = KeyTable.union(map(KeyTable.of, lists))
+    assert list(union) == sorted({key for keys in lists for key in keys})
+
+
+@given(keys_lists, keys_lists)
+def test_tables_are_the_same_if_their_keys_are(keys, others):
+    assert KeyTable.of(keys).same(KeyTable.of(list(keys)))
+    assert KeyTable.of(keys).same(KeyTable.of(others)) == (keys == others)
