@@ -23,10 +23,11 @@ import numpy as np
 from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Traits, Vectors, as_stored
 from nudge_vdb.durable import put_array
 from nudge_vdb.errors import BadOption, UnfitCollection
-from nudge_vdb.judgements import Judgements, binary, merged
+from nudge_vdb.judgements import Judgements, binary
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.live import as_sent
+from nudge_vdb.merging import merged
 from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Floats, unit
 from nudge_vdb.options import Options

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nudge_vdb.budget import release
 from nudge_vdb.contract import Vectors
 from nudge_vdb.errors import BadJudgements
 
@@ -19,8 +20,9 @@ Relevant = Mapping[str, float] | Mapping[int, float] | Sequence[str] | Sequence[
 """The rows that answer one query: ids, or ids with grades; grades of 0 and below are no judgement."""
 
 LARGEST = float(np.finfo(np.float32).max)
-SAME_QUERY = 1e-4
-"""Two unit queries nearer than this are one query, embedded twice."""
+COMPARED_AT_ONCE = 1024
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Judgements:
     query_ids: tuple[str, ...]
     vectors: Vectors
     """(nq, d), float32, as the application sends them; finite, none of length 0."""
-    query: NDArray[np.int64]
+    query: Ints
     """(p,): the place of each pair's query, ascending."""
     rows: tuple[str, ...]
     """(p,): the id of each pair's row, as text."""
@@ -79,7 +81,9 @@ class Judgements:
         """Return a SHA-256 over all that counts, the same for the same judgements."""
         content = hashlib.sha256(json.dumps([self.query_ids, self.rows]).encode())
         for array in (self.vectors, self.query, self.grades, self.weights):
-            content.update(np.ascontiguousarray(array).tobytes())
+            for first in range(0, len(array), COMPARED_AT_ONCE):
+                content.update(np.ascontiguousarray(array[first : first + COMPARED_AT_ONCE]).tobytes())
+                release(array)
         return content.hexdigest()
 
 
@@ -88,9 +92,9 @@ def build(vectors: Vectors, names: Sequence[str], relevant: Sequence[Mapping[str
     if not len(names):
         raise BadJudgements("there are no judgements: give at least one query with a row that answers it")
     _refuse_doubles(names)
-    for name, vector, rows in zip(names, vectors, relevant, strict=True):
-        _refuse_unusable(name, vector, rows)
     counts = [len(rows) for rows in relevant]
+    for place in np.flatnonzero(~_usable(vectors) | (np.array(counts) == 0))[:1]:
+        _refuse_unusable(names[place], vectors[place], relevant[place])
     pairs = [pair for rows in relevant for pair in rows.items()]
     return Judgements(
         tuple(names),
@@ -139,6 +143,8 @@ def as_float32(numbers: ArrayLike) -> Vectors:
     Raises:
         TypeError, ValueError: they are no array of numbers.
     """
+    if isinstance(numbers, np.ndarray) and numbers.dtype == np.float32:
+        return numbers if isinstance(numbers, np.memmap) else numbers.copy()  # what is mapped stays so
     try:
         with np.errstate(over="ignore"):
             return np.asarray(numbers, dtype=np.float64).astype(np.float32)
@@ -164,6 +170,16 @@ def _refuse_doubles(names: Sequence[str]) -> None:
         seen.add(name)
 
 
+def _usable(vectors: Vectors) -> NDArray[np.bool_]:
+    """Tell which of *vectors* (nq, d) are finite and not zero."""
+    found = [np.zeros(0, bool)]
+    for first in range(0, len(vectors), COMPARED_AT_ONCE):
+        part = np.asarray(vectors[first : first + COMPARED_AT_ONCE])
+        found.append(np.asarray(np.isfinite(part).all(axis=1) & part.any(axis=1)))
+        release(vectors)
+    return np.concatenate(found)
+
+
 def _refuse_unusable(name: str, vector: Vectors, rows: Mapping[str, float]) -> None:
     if not np.isfinite(vector).all():
         raise BadJudgements(f"query {name!r}: its vector holds NaN or infinity")
@@ -171,64 +187,6 @@ def _refuse_unusable(name: str, vector: Vectors, rows: Mapping[str, float]) -> N
         raise BadJudgements(f"query {name!r}: its vector is zero, which is no direction")
     if not rows:
         raise BadJudgements(f"query {name!r} has no relevant row (a grade above 0); leave it out")
-
-
-def merged(judgements: Judgements) -> Judgements:
-    """Return *judgements* with equal queries made one: weights added, the best grade kept.
-
-    A query that stayed in twice would vouch for itself when it is left out once.
-    """
-    label = _equal_queries(judgements.vectors)
-    kept, place = np.unique(label, return_inverse=True)
-    pairs: list[dict[str, tuple[float, float]]] = [{} for _ in kept]
-    for query, row, grade, weight in zip(
-        place[judgements.query], judgements.rows, judgements.grades, judgements.weights, strict=True
-    ):
-        best, total = pairs[query].get(row, (0.0, 0.0))
-        pairs[query][row] = (max(best, float(grade)), total + float(weight))
-    flat = [(row, *values) for rows in pairs for row, values in rows.items()]
-    return Judgements(
-        tuple(judgements.query_ids[first] for first in kept),
-        judgements.vectors[kept],
-        np.repeat(np.arange(len(kept)), [len(rows) for rows in pairs]),
-        tuple(row for row, _, _ in flat),
-        np.array([grade for _, grade, _ in flat]),
-        np.array([weight for _, _, weight in flat]),
-    )
-
-
-def _equal_queries(vectors: Vectors) -> NDArray[np.int64]:
-    """Return for each query the place of the first query that equals it.
-
-    Equal queries have equal projections on any line, so only neighbours on a random line need be compared.
-    """
-    units = vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    _, first, same = np.unique(units, axis=0, return_index=True, return_inverse=True)
-    distinct = units[first]
-    line = np.random.default_rng(0).normal(size=units.shape[1])
-    line /= np.linalg.norm(line)
-    order = np.argsort(distinct @ line, kind="stable")
-    along = (distinct @ line)[order]
-    pairs = [np.empty((2, 0), np.int64)]
-    for shift in range(1, len(order)):
-        near = np.flatnonzero(along[shift:] - along[:-shift] <= SAME_QUERY)
-        if not len(near):
-            break
-        left, right = order[near], order[near + shift]
-        equal = np.linalg.norm(distinct[left] - distinct[right], axis=1) <= SAME_QUERY
-        pairs.append(np.stack([left[equal], right[equal]]))
-    return _smallest_label(first.astype(np.int64), np.concatenate(pairs, axis=1))[same.reshape(-1)]
-
-
-def _smallest_label(label: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give all that hang together by *pairs* (2, n) the smallest *label* among them."""
-    while True:
-        spread = label.copy()
-        np.minimum.at(spread, pairs[0], label[pairs[1]])
-        np.minimum.at(spread, pairs[1], label[pairs[0]])
-        if (spread == label).all():
-            return label
-        label = spread
 
 
 def binary(judgements: Judgements) -> Judgements:

@@ -147,6 +147,8 @@ def _doubts(choice: Choice, options: Options) -> list[str]:
 
 def _overlaps(train: Judgements, held_out: Mapping[str, Judged]) -> list[str]:
     """Say where queries that should be held out train as well."""
+    if not held_out:
+        return []
     known = Seen.of(train)
     doubled = {name: int(known.has(each.judgements).sum()) for name, each in held_out.items()}
     return [

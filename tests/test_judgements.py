@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nudge_vdb.errors import BadJudgements
-from nudge_vdb.judgements import Judgements, binary, merged
+from nudge_vdb.judgements import Judgements, binary
+from nudge_vdb.merging import merged
 
 TWO = np.array([[1.0, 0.0], [0.0, 2.0]])
 
