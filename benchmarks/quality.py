@@ -16,12 +16,12 @@ import nudge_vdb
 from benchmarks.sets import RetrievalSet, load
 from nudge_vdb.contract import Metric
 from nudge_vdb.errors import NotProven
+from nudge_vdb.exam import Exam, Field
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
 from nudge_vdb.nudge import Method, Pulls, unit
 from nudge_vdb.scoring import score_table
 from nudge_vdb.selection import authors_step
-from nudge_vdb.tracing import Exam, Field
 
 NDCG = Measure("ndcg", 10)
 

@@ -5,9 +5,9 @@ import pytest
 
 from benchmarks.sets import ELSEWHERE
 from nudge_vdb.contract import Metric
+from nudge_vdb.exam import Exam, Field
 from nudge_vdb.nudge import Method, Pulls, rays_m, rays_n, unit
 from nudge_vdb.selection import authors_step
-from nudge_vdb.tracing import Exam, Field
 
 pytestmark = pytest.mark.needs_data
 

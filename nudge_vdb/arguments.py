@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import nudge_vdb
+from nudge_vdb.budget import parse_size
 from nudge_vdb.contract import Collection
 from nudge_vdb.formats import load
 from nudge_vdb.judgements import Judgements
@@ -41,6 +42,7 @@ Rivals = Annotated[
 MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
 Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
 MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
+Memory = Annotated[str, typer.Option(help="What planning may hold at once, such as 512MB or 2GiB.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on although the gain is not proven; search may get worse.")]
 Throttle = Annotated[
@@ -91,6 +93,7 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
         confidence: Confidence = 0.95,
         max_queries: MaxQueries = 2000,
         seed: Seed = 0,
+        memory: Memory = "512MB",
         force: Force = False,
         throttle: Throttle = None,
         as_json: Json = False,
@@ -118,6 +121,7 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
                 confidence=confidence,
                 max_queries=max_queries,
                 seed=seed,
+                memory=parse_size(memory),
             )
             command(plan, Call(address, state, force, as_json, throttle))
 

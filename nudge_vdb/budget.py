@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nudge_vdb.errors import BadOption
 
-USUAL = 512 << 20
-LEAST = 64 << 20
+USUAL = 512 * 10**6
+LEAST = 64 * 10**6
 """With less, a few thousand queries and their scores leave no room for rows."""
 SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 LARGEST_BLOCK = 8 << 20

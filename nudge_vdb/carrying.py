@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nudge_vdb.budget import Share
 from nudge_vdb.contract import Metric, Vectors
+from nudge_vdb.exam import Exam, Field
 from nudge_vdb.nudge import RAYS, Floats, Ints, Pulls, unit
 from nudge_vdb.ridge import REACHES, RIDGES, Carry, Fit, Map, Neighbours
 from nudge_vdb.rivals import Best, Part, engine_score
 from nudge_vdb.scoring import Rule, Table, standings
-from nudge_vdb.tracing import Exam, Field
 
 ROWS_AT_ONCE = 4096
+EACH = 96
+"""Bytes that a component of a row, or a query that sees it, takes while it is carried at every landmark."""
 CARRIES = tuple(Carry(ridge, float(reach)) for ridge in RIDGES for reach in REACHES)
 """What is tried with every step."""
 CONTENDERS = 2
@@ -45,8 +48,9 @@ class Examples:
 
     def parts(self) -> Iterator[tuple[Vectors, Vectors]]:
         """Stream units and directions of all judged rows."""
-        for first in range(0, self.field.pulls.rows, ROWS_AT_ONCE):
-            part = slice(first, min(first + ROWS_AT_ONCE, self.field.pulls.rows))
+        rows = min(ROWS_AT_ONCE, self.field.budget.count(Share.RAYS, EACH * self._width))
+        for first in range(0, self.field.pulls.rows, rows):
+            part = slice(first, min(first + rows, self.field.pulls.rows))
             units, _ = unit(self.field.base(part))
             yield units, RAYS[self.field.method](units, self.field.pulls.of(part.start, part.stop), None).directions
 
@@ -78,7 +82,7 @@ def carried_table(field: Field, exam: Exam, rule: Rule, steps: Floats, unjudged:
     """
     examples = Examples(field)
     fitted = examples.fits()
-    contenders = _contenders(field.metric, unjudged.parts, exam, fitted, CONTENDERS * rule.k)
+    contenders = _contenders(field, unjudged.parts, exam, fitted, CONTENDERS * rule.k)
     lone = np.bincount(field.pulls.row, minlength=field.pulls.rows)[exam.row] == 1
     warm = np.empty((len(steps), len(CARRIES), len(exam.units)))
     cold = np.empty_like(warm)
@@ -96,13 +100,14 @@ def carried_table(field: Field, exam: Exam, rule: Rule, steps: Floats, unjudged:
     return Table(warm.reshape(-1, len(exam.units)), cold.reshape(-1, len(exam.units)))
 
 
-def _contenders(metric: Metric, parts: Iterable[Part], exam: Exam, fitted: list[Fit], most: int) -> list[Ints]:
+def _contenders(field: Field, parts: Iterable[Part], exam: Exam, fitted: list[Fit], most: int) -> list[Ints]:
     """Return for each query the places of the unjudged rows that are among the best *most* under some carry."""
     best = [Best.none(len(exam.units), most) for _ in range(len(fitted) * len(LANDMARKS))]
+    rows = min(ROWS_AT_ONCE, field.budget.count(Share.RAYS, EACH * (exam.units.shape[1] + len(exam.units))))
     for places, vectors in parts:
-        for first in range(0, len(vectors), ROWS_AT_ONCE):
-            some = slice(first, first + ROWS_AT_ONCE)
-            _admit(best, metric, exam, fitted, (places[some], np.asarray(vectors[some])))
+        for first in range(0, len(vectors), rows):
+            some = slice(first, first + rows)
+            _admit(best, field.metric, exam, fitted, (places[some], np.asarray(vectors[some])))
     found = [np.unique(np.concatenate(rows)) for rows in zip(*(each.places for each in best), strict=True)]
     return [places[places >= 0] for places in found]
 
@@ -158,11 +163,25 @@ def _ranks(own: Floats, judged: Floats, crowd: Floats) -> Ints:
 def _maps_without(examples: Examples, exam: Exam, fitted: list[Fit]) -> Iterator[tuple[slice, list[Map]]]:
     """Yield for each query its pairs, and the maps that never saw its answers nor their neighbours."""
     around = _neighbourhoods(exam, examples.field.pulls)
-    needed = np.unique(np.concatenate([rows for _, rows in around]))
-    units, directions = examples.of(needed)
-    for pairs, rows in around:
-        some = np.searchsorted(needed, rows)
-        yield pairs, [fit.without(units[some], directions[some]) for fit in fitted]
+    for group in _groups(around, examples.field.budget.count(Share.CONTENDERS, 8 * exam.units.shape[1])):
+        needed = np.unique(np.concatenate([rows for _, rows in group]))
+        units, directions = examples.of(needed)
+        for pairs, rows in group:
+            some = np.searchsorted(needed, rows)
+            yield pairs, [fit.without(units[some], directions[some]) for fit in fitted]
+
+
+def _groups(around: list[tuple[slice, Ints]], room: int) -> Iterator[list[tuple[slice, Ints]]]:
+    """Yield runs of neighbourhoods whose rows are no more than there is *room* for, or one that has more."""
+    group: list[tuple[slice, Ints]] = []
+    rows: set[int] = set()
+    for each in around:
+        rows |= set(each[1].tolist())
+        if group and len(rows) > room:
+            yield group
+            group, rows = [], set(each[1].tolist())
+        group.append(each)
+    yield group
 
 
 def _neighbourhoods(exam: Exam, pulls: Pulls) -> list[tuple[slice, Ints]]:

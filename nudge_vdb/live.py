@@ -58,7 +58,8 @@ class Live:
     def _scores(self, judgements: Judgements) -> Floats:
         metric, measure = self.collection.traits.metric, self.options.measure
         sent = as_sent(judgements, self.version.content.query_map)
-        return np.asarray(scores(sent, self.ground.live_parts, self.ground.texts, metric, [measure])[0])
+        ground = self.ground
+        return np.asarray(scores(sent, ground.live_parts, ground.texts, metric, [measure], ground.pages.budget)[0])
 
 
 def as_sent(judgements: Judgements, matrix: Floats | None) -> Judgements:

@@ -18,6 +18,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from nudge_vdb.budget import release
 from nudge_vdb.contract import Vectors
 
 Floats = NDArray[np.float64]
@@ -137,6 +138,7 @@ class Pulls:
             pushes = self.queries[self.query[part]] * self.weight[part, None]
             rows, starts = np.unique(self.row[part], return_index=True)
             total[rows - first] += np.add.reduceat(pushes, starts, axis=0)
+            release(self.queries)
         return total
 
     def _parts(self, start: int, stop: int) -> Iterator[slice]:

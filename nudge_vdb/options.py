@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from nudge_vdb.budget import LEAST, USUAL, Budget
 from nudge_vdb.contract import Ability, Metric, Traits
 from nudge_vdb.errors import BadOption
 from nudge_vdb.metrics import Measure, parse_measure
@@ -32,6 +33,7 @@ class Choices(TypedDict, total=False):
     confidence: float
     max_queries: int
     seed: int
+    memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Options:
     max_queries: int = 2000
     """How many queries are scored, drawn at random where there are more; all of them train."""
     seed: int = 0
+    memory: int = USUAL
+    """Bytes that planning may hold at once beside the interpreter and the judgements; it does not change the plan."""
 
     def __post_init__(self) -> None:
         parse_measure(self.metric)
@@ -89,9 +93,15 @@ class Options:
         _within("confidence", self.confidence, 0.5 <= self.confidence < 1, "0.5 up to, but not, 1")
         _within("max_queries", self.max_queries, self.max_queries >= 1, "1 and above")
         _within("seed", self.seed, self.seed >= 0, "0 and above")
+        _within("memory", self.memory, self.memory >= LEAST, f"{LEAST // 10**6}MB and above")
         if self.step is not None:
             farthest = 2.0 if self.method == Method.NUDGE_N else 100.0
             _within("step", self.step, 0 < self.step <= farthest, f"above 0 up to {farthest:g} for {self.method}")
+
+    @property
+    def budget(self) -> Budget:
+        """What may be held at once."""
+        return Budget(self.memory)
 
     @property
     def measure(self) -> Measure:

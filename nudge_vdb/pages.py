@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nudge_vdb.budget import USUAL_BUDGET, Budget, Share, release
 from nudge_vdb.contract import Collection, Mask, Page, Traits, Vectors
 from nudge_vdb.durable import BLOCK, make_folder, read_sealed, sealed, write_json
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
 
 PAGE_BYTES = 8 << 20
-CHUNK_BYTES = 32 << 20
+"""What the vectors of one request take at most."""
+OFFSETS_AT_ONCE = 1 << 16
 STALE_AFTER = 6 * 3600.0
 """Seconds after which an interrupted page-out is begun again instead of continued."""
 
@@ -43,6 +45,8 @@ class Pages:
     """How many rows of the scope hold no vector."""
     folder: Path
     """Where they were paged out to."""
+    budget: Budget = USUAL_BUDGET
+    """What may be held of them at once."""
     among: int | None = None
     """About how many rows the scope has, where these are some that were gathered; None where they are all of them."""
 
@@ -70,10 +74,17 @@ class Pages:
         return len(self.vectors)
 
     def chunks(self) -> Iterator[slice]:
-        """Yield consecutive slices of places, each of a bounded number of bytes."""
-        rows = max(1, CHUNK_BYTES // (4 * self.vectors.shape[1]))
+        """Yield consecutive slices of places, each of a bounded number of bytes; then let go of what was mapped."""
+        rows = self.budget.count(Share.CHUNK, 4 * self.vectors.shape[1])
         for first in range(0, len(self), rows):
             yield slice(first, min(first + rows, len(self)))
+            release(self.vectors)
+
+    def at(self, places: NDArray[np.int64]) -> Vectors:
+        """Return a copy of the vectors at *places*; what was mapped of them is let go of."""
+        vectors = np.array(self.vectors[places])
+        release(self.vectors)
+        return vectors
 
 
 @dataclass
@@ -92,14 +103,17 @@ class _Done:
     """Of what the files hold, so that a copy that was damaged since is not gone on with."""
 
 
-def page_out(collection: Collection, folder: Path, progress: Progress = lambda _: None) -> Pages:
+def page_out(
+    collection: Collection, folder: Path, progress: Progress = lambda _: None, budget: Budget = USUAL_BUDGET
+) -> Pages:
     """Copy every vector of *collection* into *folder*, going on where an interrupted page-out stopped."""
     done = _continued(folder, collection.traits) or _begun(folder, collection.traits)
-    limit = max(16, PAGE_BYTES // (4 * collection.traits.width))
+    width = 4 * collection.traits.width
+    limit = max(16, min(PAGE_BYTES // width, budget.count(Share.CHUNK, width)))
     while not done.complete:
         _add_page(folder, collection.scan(done.cursor, limit), done)
         progress(done.rows)
-    return _opened(folder, done)
+    return _opened(folder, done, budget)
 
 
 def _add_page(folder: Path, page: Page, done: _Done) -> None:
@@ -122,9 +136,9 @@ class Filling:
         """Add the rows of *page* that hold a vector."""
         _append(self._folder, page, self._done)  # and no note of how far it came: there is nothing to go on from
 
-    def pages(self, among: int) -> Pages:
+    def pages(self, among: int, budget: Budget = USUAL_BUDGET) -> Pages:
         """Return what was added, of a scope of about so many rows."""
-        return replace(_opened(self._folder, self._done), among=among)
+        return replace(_opened(self._folder, self._done, budget), among=among)
 
 
 def forget(folder: Path) -> None:
@@ -195,13 +209,25 @@ def _put(path: Path, offset: int, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _opened(folder: Path, done: _Done) -> Pages:
-    lengths = np.fromfile(folder / "lengths.i64", np.int64)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+def _opened(folder: Path, done: _Done, budget: Budget) -> Pages:
     content = _mapped(folder / "keys.bin", np.uint8, (done.key_bytes,))
     vectors = _mapped(folder / "vectors.f32", np.float32, (done.rows, done.width))
-    pages = Pages(KeyTable(offsets, content), vectors, np.empty(0, np.int64), done.absent, folder)
+    keys = KeyTable(_offsets(folder, done.rows), content)
+    pages = Pages(keys, vectors, np.empty(0, np.int64), done.absent, folder, budget)
     return replace(pages, unfit=_not_finite(pages))
+
+
+def _offsets(folder: Path, rows: int) -> NDArray[np.int64]:
+    """Add up the lengths of the keys of so many *rows*; return the sums (rows + 1,), mapped from a file."""
+    total, path = 0, folder / "offsets.i64"
+    with (folder / "lengths.i64").open("rb") as lengths, path.open("wb") as offsets:
+        offsets.write(np.zeros(1, np.int64).tobytes())
+        for first in range(0, rows, OFFSETS_AT_ONCE):
+            some = np.frombuffer(lengths.read(8 * min(OFFSETS_AT_ONCE, rows - first)), np.int64)
+            ends = total + np.cumsum(some)
+            offsets.write(ends.tobytes())
+            total = int(ends[-1])
+    return _mapped(path, np.int64, (rows + 1,))
 
 
 def _mapped(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nudge_vdb.budget import Share, release
 from nudge_vdb.choice import Choice
 from nudge_vdb.contract import Mask, RowKey, Traits, Vectors, as_stored
 from nudge_vdb.errors import BadOption
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.keys import KeyTable
-from nudge_vdb.nudge import RAYS, Floats, Ints, Method, unit
+from nudge_vdb.nudge import RAYS, Floats, Ints, Method, Rays, unit
 from nudge_vdb.pages import Pages
-from nudge_vdb.planning import LOCATED_AT_ONCE, Course
+from nudge_vdb.planning import Course
 from nudge_vdb.ranking import scores
 from nudge_vdb.ridge import RIDGES, Carry, Map, turned
 from nudge_vdb.rivals import Part
@@ -25,30 +26,49 @@ SHORTEST = 1e-3
 """The part of its length that a row must keep: engines keep the direction of nothing."""
 LONGEST = 1e19
 """The square of a longer one is no float32."""
-COMPARED_AT_ONCE = 4096
+COMPARED_AT_ONCE = 1024
+EACH = 96
+"""Bytes that a component of a row takes while the row is moved."""
 
 
 def moved_rows(course: Course, step: float, seen: Seen) -> Content:
     """Return every row that *step* moves, with its base and its tuned vector; one that stays is left out."""
-    places, bases, tuned = [np.empty(0, np.int64)], [_no_rows(course)], [_no_rows(course)]
-    for first in range(0, len(course.wanted), LOCATED_AT_ONCE):
-        part = slice(first, min(first + LOCATED_AT_ONCE, len(course.wanted)))
-        moving, vectors = nudged(course, part, step)
-        places.append(course.wanted[part][moving])
-        bases.append(course.base(part)[moving])
-        tuned.append(vectors[moving])
-    keys = course.ground.pages.keys.at(np.concatenate(places))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    return Content(
-        KeyTable.of(keys[place] for place in order), np.concatenate(bases)[order], np.concatenate(tuned)[order], seen
-    )
+    pages = course.ground.pages
+    moving = np.concatenate([np.zeros(0, bool), *(_moving(course, part, step) for part in _slices(course))])
+    at, keys = in_key_order(pages, course.wanted[moving])
+    base, tuned = (pages.scratch(name, len(keys)) for name in ("base", "tuned"))
+    done = 0
+    for part in _slices(course):
+        some = at[done : done + int(moving[part].sum())]
+        base[some] = course.base(part)[moving[part]]
+        tuned[some] = nudged(course, part, step)[1][moving[part]]
+        done += len(some)
+        release(base)
+        release(tuned)
+    return Content(keys, base, tuned, seen)
+
+
+def _slices(course: Course) -> Iterator[slice]:
+    """Yield slices of the wanted rows, as large as the budget allows."""
+    rows = course.ground.pages.budget.count(Share.RAYS, EACH * course.traits.width)
+    return (slice(first, min(first + rows, len(course.wanted))) for first in range(0, len(course.wanted), rows))
 
 
 def nudged(course: Course, part: slice, step: float) -> tuple[Mask, Vectors]:
     """Return which of a slice of the wanted rows *step* moves, and where it puts each."""
-    units, lengths = unit(course.base(part))
-    rays = RAYS[Method(course.options.method)](units, course.pulls.of(part.start, part.stop), None)
+    rays, lengths = _rays(course, part)
     return (rays.floor < 1) & (step > 0), _scaled(course, rays.at(step), lengths)
+
+
+def _moving(course: Course, part: slice, step: float) -> Mask:
+    """Return which of a slice of the wanted rows *step* moves."""
+    return (_rays(course, part)[0].floor < 1) & (step > 0)
+
+
+def _rays(course: Course, part: slice) -> tuple[Rays, Floats]:
+    """Return the paths of a slice of the wanted rows, and their lengths."""
+    units, lengths = unit(course.base(part))
+    return RAYS[Method(course.options.method)](units, course.pulls.of(part.start, part.stop), None), lengths
 
 
 def refuse_vanishing(content: Content, step: float, text_of: Callable[[RowKey], str]) -> None:
@@ -72,17 +92,17 @@ def refuse_vanishing(content: Content, step: float, text_of: Callable[[RowKey], 
 def _lengths(vectors: Vectors) -> Floats:
     """Return the lengths of *vectors* (n, d), which may be mapped and too many to be held: (n,)."""
     parts = (vectors[first : first + COMPARED_AT_ONCE] for first in range(0, len(vectors), COMPARED_AT_ONCE))
-    return np.concatenate([np.empty(0), *(np.linalg.norm(part.astype(np.float64), axis=1) for part in parts)])
+    found = []
+    for part in parts:
+        found.append(np.linalg.norm(part.astype(np.float64), axis=1))
+        release(vectors)
+    return np.concatenate([np.empty(0), *found])
 
 
 def _scaled(course: Course, units: Vectors, lengths: Floats) -> Vectors:
     """Return *units* at *lengths*, or as they are where the engine scales them anyway."""
     scale = np.ones_like(lengths) if course.traits.rescales else lengths
     return as_stored((units.astype(np.float64) * scale[:, None]).astype(np.float32), course.traits)
-
-
-def _no_rows(course: Course) -> Vectors:
-    return np.empty((0, course.traits.width), np.float32)
 
 
 def carried(vectors: Vectors, mapped: Map, reach: float, traits: Traits) -> tuple[Mask, Vectors]:
@@ -139,15 +159,13 @@ class Placement:
 
     def judged_moving(self) -> int:
         """Return how many judged rows move."""
-        wanted = len(self.course.wanted)
-        parts = (slice(first, min(first + COMPARED_AT_ONCE, wanted)) for first in range(0, wanted, COMPARED_AT_ONCE))
-        return sum(int(nudged(self.course, part, self.step)[0].sum()) for part in parts)
+        return sum(int(_moving(self.course, part, self.step).sum()) for part in _slices(self.course))
 
     def scores(self, judgements: Judgements) -> tuple[Floats, Floats]:
         """Return what each query scores at the base and where the plan puts the rows, both (nq,)."""
         ground, metric, rule = self.course.ground, self.course.traits.metric, [self.course.options.measure]
         ways = (lambda: ground.parts_without(np.empty(0, np.int64)), self.parts)
-        before, after = (scores(judgements, way, ground.texts, metric, rule)[0] for way in ways)
+        before, after = (scores(judgements, way, ground.texts, metric, rule, ground.pages.budget)[0] for way in ways)
         return before, after
 
 
@@ -190,12 +208,15 @@ def gathered(
     *tuned_of* gives the tuned vectors of all rows of a slice. Nothing is held but a slice, the keys, and their order.
     """
     places, absent = np.flatnonzero(moving), [] if away is None else away.keys
-    at, keys = in_key_order([*pages.keys.at(places), *absent])
+    there = pages.keys.select(places)
+    at, keys = in_key_order(KeyTable.of([*there, *absent]) if absent else there)
     base, tuned = (pages.scratch(name, len(keys)) for name in ("base", "tuned"))
     for part in pages.chunks():
         some = slice(*np.searchsorted(places, [part.start, part.stop]))
         base[at[some]] = pages.vectors[places[some]]
         tuned[at[some]] = tuned_of(part)[places[some] - part.start]
+        release(base)
+        release(tuned)
     if away is None or not absent:
         return Content(keys, base, tuned, seen, mapped.matrix)
     theirs = at[len(places) :]
@@ -206,9 +227,9 @@ def gathered(
     return Content(keys, base, tuned, seen, mapped.matrix, away=np.sort(theirs))
 
 
-def in_key_order(keys: Sequence[RowKey]) -> tuple[Ints, KeyTable]:
+def in_key_order(keys: KeyTable) -> tuple[Ints, KeyTable]:
     """Return where each of *keys* stands when they are in order, and the keys in that order."""
-    order = sorted(range(len(keys)), key=keys.__getitem__)
+    order = keys.order()
     at = np.empty(len(keys), np.int64)
     at[order] = np.arange(len(keys))
-    return at, KeyTable.of(keys[place] for place in order)
+    return at, keys.select(order)

@@ -8,19 +8,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nudge_vdb.budget import release
 from nudge_vdb.carrying import Examples, Unjudged, carried_table
 from nudge_vdb.contract import Collection, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadJudgements, UnfitCollection
-from nudge_vdb.judgements import Judgements, binary, merged
+from nudge_vdb.exam import Exam, Field
+from nudge_vdb.judgements import Judgements, binary
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.merging import merged
 from nudge_vdb.nudge import Floats, Ints, Method, Pulls, unit
 from nudge_vdb.options import Options
 from nudge_vdb.pages import Pages
 from nudge_vdb.rivals import Part, best_rows
 from nudge_vdb.scoring import Table, in_order, score_table
 from nudge_vdb.selection import FEWEST_QUERIES
-from nudge_vdb.tracing import Exam, Field
 
 LOCATED_AT_ONCE = 1000
 SETTLED_AT_ONCE = 4096
@@ -33,7 +35,7 @@ class Ground:
     pages: Pages
     """With base vectors in place of the tuned ones that are live."""
     place: Mapping[RowKey, int]
-    """The place in the pages of every row that is judged or was ever moved."""
+    """The place in the pages of every row that is judged."""
     moved: Ints
     """Places of the rows that were ever moved, ascending."""
     live: Vectors
@@ -96,13 +98,25 @@ def places_of(pages: Pages, keys: Iterable[RowKey]) -> dict[RowKey, int]:
     Raises:
         UnfitCollection: one is there twice.
     """
-    asked = KeyTable.of(sorted(keys))
-    at = asked.find(pages.keys)
-    places = np.flatnonzero(at >= 0)
-    _, counts = np.unique(at[places], return_counts=True)
+    places = places_among(pages, KeyTable.of(keys))
+    return dict(zip(pages.keys.at(places), places.tolist(), strict=True))
+
+
+def places_among(pages: Pages, keys: KeyTable) -> Ints:
+    """Return the places in *pages* of those of *keys* that are there, ascending.
+
+    Raises:
+        UnfitCollection: one is there twice.
+    """
+    found, places = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for part in pages.keys.parts():
+        at = keys.find(pages.keys.select(range(part.start, part.stop)))
+        found.append(at[at >= 0])
+        places.append(part.start + np.flatnonzero(at >= 0))
+    _, counts = np.unique(np.concatenate(found), return_counts=True)
     if (counts > 1).any():
         raise UnfitCollection(f"{(counts > 1).sum()} rows were met twice in one scan; remove the doubles first")
-    return {asked[int(which)]: int(place) for place, which in zip(places, at[places], strict=True)}
+    return np.concatenate(places)
 
 
 def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Sequence[RowKey], version: int) -> Ground:
@@ -110,9 +124,7 @@ def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Seque
 
     *version* is the one that is live.
     """
-    ours = lineage.keys()
-    place = places_of(pages, {*ours, *judged})
-    moved = np.array(sorted(place[key] for key in ours if key in place), np.int64)
+    place, moved = places_of(pages, set(judged)), places_among(pages, lineage.keys())
     live, strangers = pages.scratch("live", len(moved)), []
     for first in range(0, len(moved), SETTLED_AT_ONCE):
         some = slice(first, min(first + SETTLED_AT_ONCE, len(moved)))
@@ -178,16 +190,21 @@ def present(judgements: Judgements, keys: Mapping[str, RowKey], place: Mapping[R
 
 
 def _refuse_unfit_rows(judged: Judged, pages: Pages) -> None:
-    unfit = set(pages.unfit.tolist())
-    for text, place in zip(judged.judgements.rows, judged.places.tolist(), strict=True):
-        if place in unfit:
-            raise UnfitCollection(f"row {text!r} is judged but its vector holds NaN or infinity; embed it again")
-        if not pages.vectors[place].any():
-            raise UnfitCollection(f"row {text!r} is judged but its vector is zero; embed it again")
+    places = np.unique(judged.places)
+    zero = [np.empty(0, np.int64)]
+    for first in range(0, len(places), LOCATED_AT_ONCE):
+        some = places[first : first + LOCATED_AT_ONCE]
+        zero.append(some[~pages.at(some).any(axis=1)])
+    for pair in np.flatnonzero(np.isin(judged.places, np.concatenate([*zero, pages.unfit])))[:1]:
+        fault = "holds NaN or infinity" if judged.places[pair] in pages.unfit else "is zero"
+        text = judged.judgements.rows[pair]
+        raise UnfitCollection(f"row {text!r} is judged but its vector {fault}; embed it again")
 
 
 def _keep(judgements: Judgements, pairs: NDArray[np.bool_]) -> Judgements:
     """Return *judgements* with only these *pairs*, and only the queries that still have one."""
+    if pairs.all():
+        return judgements
     queries, query = np.unique(judgements.query[pairs], return_inverse=True)
     return replace(
         judgements,
@@ -213,29 +230,32 @@ class Course:
 
     def base(self, part: slice) -> Vectors:
         """Return the raw base vectors of a slice of the wanted rows."""
-        return np.asarray(self.ground.pages.vectors[self.wanted[part]])
+        return self.ground.pages.at(self.wanted[part])
 
     def carried_table(self, exam: Exam, steps: Floats) -> Table:
         """Return the scores of *exam* at each of *steps* with every carry; every wanted row must be judged."""
-        order, nobody = np.zeros(len(self.wanted)), np.empty((len(exam.units), 0))
-        field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, order, nobody)
-        pages = self.ground.pages
-        unjudged = Unjudged(self.ground.parts_without(self.wanted), lambda places: np.asarray(pages.vectors[places]))
+        pages, order, nobody = self.ground.pages, np.zeros(len(self.wanted)), np.empty((len(exam.units), 0))
+        field = Field(
+            Method(self.options.method), self.traits.metric, self.pulls, self.base, order, nobody, pages.budget
+        )
+        unjudged = Unjudged(self.ground.parts_without(self.wanted), pages.at)
         return carried_table(field, exam, self.options.measure, steps, unjudged)
 
     def examples(self) -> Examples:
         """Return what the judged rows teach of the directions that rows move in."""
         nobody = np.empty((0, 0))
         method = Method(self.options.method)
-        return Examples(Field(method, self.traits.metric, self.pulls, self.base, np.empty(0), nobody))
+        return Examples(
+            Field(method, self.traits.metric, self.pulls, self.base, np.empty(0), nobody, self.ground.pages.budget)
+        )
 
     def table(self, exam: Exam) -> Table:
         """Return the scores of *exam* at every step."""
-        rule, parts = self.options.measure, self.ground.parts_without(self.wanted)
-        best = best_rows(parts, exam.units, exam.lengths, rule.k, self.traits.metric)
+        rule, parts, budget = self.options.measure, self.ground.parts_without(self.wanted), self.ground.pages.budget
+        best = best_rows(parts, exam.units, exam.lengths, rule.k, self.traits.metric, budget)
         order, rivals_order = self.ground.by_id(self.wanted, best.places)
         rivals = in_order(best.scores, rivals_order)
-        field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, order, rivals)
+        field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, order, rivals, budget)
         return score_table(field, exam, rule, self.options.steps)
 
 
@@ -243,7 +263,7 @@ def set_course(train: Judged, others: Sequence[Judged], ground: Ground, options:
     """Work out who pulls on whom; rows of *others* that no training query wants are wanted but not pulled."""
     wanted = np.unique(np.concatenate([judged.places for judged in (train, *others)]))
     order = np.argsort(train.places, kind="stable")
-    units, _ = unit(train.judgements.vectors)
+    units = _kept(ground.pages, train.judgements.vectors)
     pulls = Pulls(
         units,
         train.judgements.query[order],
@@ -252,6 +272,17 @@ def set_course(train: Judged, others: Sequence[Judged], ground: Ground, options:
         len(wanted),
     )
     return Course(wanted, pulls, ground, options, traits)
+
+
+def _kept(pages: Pages, queries: Vectors) -> Vectors:
+    """Return *queries* scaled to length 1, mapped from a file beside *pages*: there may be more than rows."""
+    units = pages.scratch("queries", len(queries))
+    for first in range(0, len(queries), SETTLED_AT_ONCE):
+        some = slice(first, first + SETTLED_AT_ONCE)
+        units[some] = unit(queries[some])[0]
+        release(queries)
+        release(units)
+    return units
 
 
 def some_queries(judged: Judged, queries: Ints) -> Judged:
@@ -286,10 +317,9 @@ def unlike(course: Course, exam: Exam, seed: int) -> str | None:
     some = sample(len(exam.query), LOCATED_AT_ONCE, seed)
     if len(some) < FEWEST_QUERIES:
         return None
-    anywhere = _drawn_from(course)
-    if len(anywhere) < FEWEST_QUERIES:
+    drawn = _drawn(course, len(some), seed)
+    if drawn is None:
         return None
-    drawn = np.random.default_rng(seed).choice(anywhere, len(some))
     judged = _cosines(course, exam, some, course.wanted[exam.row[some]])
     chance = _cosines(course, exam, some, drawn)
     noise: Floats = np.sqrt((judged.var() + chance.var()) / len(some))
@@ -301,13 +331,19 @@ def unlike(course: Course, exam: Exam, seed: int) -> str | None:
     )
 
 
-def _drawn_from(course: Course) -> Ints:
-    """Return the places of rows that stand for any row: of gathered ones the judged, the others being near queries."""
-    pages = course.ground.pages
-    return np.setdiff1d(np.arange(len(pages)), pages.unfit) if pages.whole else course.wanted
+def _drawn(course: Course, count: int, seed: int) -> Ints | None:
+    """Return the places of random rows, None where there are too few: of gathered ones judged, others being near."""
+    pages, rng = course.ground.pages, np.random.default_rng(seed)
+    fit = len(pages) - len(pages.unfit) if pages.whole else len(course.wanted)
+    if fit < FEWEST_QUERIES:
+        return None
+    drawn = rng.integers(0, fit, count)
+    if not pages.whole:
+        return np.asarray(course.wanted[drawn])
+    return drawn + np.searchsorted(pages.unfit - np.arange(len(pages.unfit)), drawn, side="right")
 
 
 def _cosines(course: Course, exam: Exam, pairs: Ints, places: Ints) -> Floats:
     """Return the cosines of the queries of *pairs* with the rows at *places*."""
-    rows, _ = unit(course.ground.pages.vectors[places])
+    rows, _ = unit(course.ground.pages.at(places))
     return np.asarray(np.einsum("ij,ij->i", exam.units[exam.query[pairs]], rows, dtype=np.float64))

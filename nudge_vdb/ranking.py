@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from nudge_vdb.budget import USUAL_BUDGET, Budget
 from nudge_vdb.contract import Metric, Vectors
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
@@ -26,6 +27,7 @@ def scores(
     texts: Texts,
     metric: Metric,
     measures: Sequence[Measure],
+    budget: Budget = USUAL_BUDGET,
 ) -> Floats:
     """Return what every query of *judgements* scores by each of *measures*, (measures, nq).
 
@@ -36,7 +38,7 @@ def scores(
     columns = []
     for first in range(0, len(judgements), QUERIES_AT_ONCE):
         queries = range(first, min(first + QUERIES_AT_ONCE, len(judgements)))
-        best = _best(judgements.vectors[queries.start : queries.stop], parts, metric, measures)
+        best = _best(judgements.vectors[queries.start : queries.stop], parts, metric, measures, budget)
         columns += [
             score_ranking(ranked(best, place, texts), dict(judgements.relevant(query)), measures)
             for place, query in enumerate(queries)
@@ -44,10 +46,16 @@ def scores(
     return np.array(columns).T
 
 
-def _best(queries: Vectors, parts: Callable[[], Iterable[Part]], metric: Metric, measures: Sequence[Measure]) -> Best:
+def _best(
+    queries: Vectors,
+    parts: Callable[[], Iterable[Part]],
+    metric: Metric,
+    measures: Sequence[Measure],
+    budget: Budget,
+) -> Best:
     units, lengths = unit(queries)
     depth = max(measure.k for measure in measures) + TIES
-    return best_rows(parts(), units, lengths, depth, metric)
+    return best_rows(parts(), units, lengths, depth, metric, budget)
 
 
 def ranked(best: Best, query: int, texts: Texts) -> list[str]:

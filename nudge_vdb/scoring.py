@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from nudge_vdb.budget import Share
 from nudge_vdb.contract import Vectors
+from nudge_vdb.exam import Exam, Field, Traces
 from nudge_vdb.nudge import Floats, Ints, coefficients
 from nudge_vdb.rivals import engine_score
-from nudge_vdb.tracing import Exam, Field, Traces, traced
+from nudge_vdb.tracing import traced
 
 TIE = 2.0**-25
 """Less than half of the distance between neighbouring float32 numbers, relative to them."""

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nudge_vdb.exam import Exam, Field
 from nudge_vdb.nudge import Floats, Ints
 from nudge_vdb.scoring import Table, score_table
-from nudge_vdb.tracing import Exam, Field
 
 AUTHORS_STEPS = np.round(np.arange(25) * 0.02, 2)
 FOLDS = 10
@@ -17,7 +17,7 @@ SPLITS = 20
 RESAMPLES = 2000
 FEWEST_QUERIES = 20
 """Below this many queries a bootstrap interval is too narrow to be believed."""
-DRAWN_AT_ONCE = 1 << 22
+DRAWN_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class Surveyor:
 
     def _scanned(self, manner: Manner) -> Survey:
         with self.phases("page out", self.collection.count()) as step:
-            pages = page_out(self.collection, self.folder, step)
+            pages = page_out(self.collection, self.folder, step, self.options.budget)
         return Survey(pages, _facts(manner, pages))
 
     def _searched(
@@ -124,7 +124,7 @@ class Surveyor:
         except BaseException:
             forget(self.folder)
             raise
-        pages = filling.pages(self.collection.count())
+        pages = filling.pages(self.collection.count(), self.options.budget)
         return Survey(pages, _facts(manner, pages), _doubts(manner, self._depth))
 
     def _queries(self, there: Mapping[RowKey, int], train: Judgements, apart: Mapping[str, Judgements]) -> Vectors:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from nudge_vdb import carrying
 from nudge_vdb.carrying import CARRIES, Unjudged, carried_table
 from nudge_vdb.contract import Metric
+from nudge_vdb.exam import Exam, Field
 from nudge_vdb.metrics import Measure
 from nudge_vdb.nudge import RAYS, Method, Pulls, rays_n, unit
 from nudge_vdb.ridge import Fit, Map, Neighbours, turned
-from nudge_vdb.tracing import Exam, Field
 
 RULE = Measure("ndcg", 5)
 STEPS = np.array([0.1, 0.6])

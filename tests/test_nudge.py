@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nudge_vdb.contract import Metric
+from nudge_vdb.exam import Exam, Field
 from nudge_vdb.nudge import RAYS, STEPS, Method, Pulls, rays_m, rays_n, unit
 from nudge_vdb.selection import authors_step
-from nudge_vdb.tracing import Exam, Field
 
 DATA = Path(__file__).parent / "data"
 SETS = ["cranfield", "metatool"]
@@ -136,6 +136,16 @@ def test_pulls_of_any_slice_are_the_weighted_sums_of_the_queries(seed, first, si
         expected[row[place]] += weight[place] * queries[query[place]]
     found = Pulls(queries, query, row, weight, 16).of(first, first + size)
     np.testing.assert_allclose(found, expected[first : first + size], atol=1e-12)
+
+
+@given(seed=st.integers(0, 10_000), first=st.integers(0, 8), size=st.integers(1, 8))
+def test_the_pull_of_a_row_is_the_same_to_the_last_bit_whatever_rows_it_is_worked_out_with(seed, first, size):
+    rng = np.random.default_rng(seed)
+    row = np.sort(rng.integers(0, 16, 60))
+    pulls = Pulls(unit(rng.normal(size=(7, 5)))[0], rng.integers(0, 7, 60), row, rng.uniform(0.5, 3, 60), 16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nudge_vdb.nudge.PUSHES_BYTES", 8 * 5 * 3)
+        assert (pulls.of(first, first + size) == pulls.of(0, 16)[first : first + size]).all()
 
 
 def test_pulls_of_a_row_with_more_judgements_than_fit_at_once_are_whole():

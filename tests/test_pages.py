@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nudge_vdb import pages as paging
+from nudge_vdb.budget import Budget
 from nudge_vdb.contract import Metric, StoredRow
 from nudge_vdb.durable import read_sealed, sealed, write_json
 from nudge_vdb.errors import Unreachable
@@ -16,14 +17,15 @@ from nudge_vdb.testing import Faulty, example_rows, memory_fixture
 ROWS = 53
 SCANS = 4
 """How many pages of 16 rows, the smallest there are, hold 53 rows."""
+TEN_ROWS = Budget(32 * 10 * 4 * 8)
+"""A budget of which a chunk may take ten rows of eight components."""
 FILES = ("vectors.f32", "keys.bin", "lengths.i64")
 
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch):
-    """Make pages as small as they get, and chunks smaller than a collection."""
+    """Make pages as small as they get."""
     monkeypatch.setattr(paging, "PAGE_BYTES", 1)
-    monkeypatch.setattr(paging, "CHUNK_BYTES", 4 * 8 * 10)
 
 
 def filled(count=ROWS, name="memory"):
@@ -67,7 +69,7 @@ def test_a_page_out_holds_every_row_of_the_collection(tmp_path):
 
 
 def test_chunks_are_bounded_and_cover_every_row_in_order(tmp_path):
-    pages = page_out(filled().collection, tmp_path / "pages")
+    pages = page_out(filled().collection, tmp_path / "pages", budget=TEN_ROWS)
     chunks = list(pages.chunks())
     assert [place for chunk in chunks for place in range(chunk.start, chunk.stop)] == list(range(ROWS))
     assert max(chunk.stop - chunk.start for chunk in chunks) == 10
@@ -184,7 +186,7 @@ def test_rows_without_a_vector_are_counted_and_left_out(tmp_path):
 def test_rows_that_are_not_finite_are_listed_as_unfit(broken, tmp_path):
     rows = example_rows([str(number) for number in range(ROWS)])
     rows.vectors[[3, 30, 52], [0, 5, 7]] = broken
-    pages = page_out(memory_fixture(rows, Metric.DOT).collection, tmp_path / "pages")
+    pages = page_out(memory_fixture(rows, Metric.DOT).collection, tmp_path / "pages", budget=TEN_ROWS)
     assert sorted(pages.keys.at(pages.unfit)) == [b"3", b"30", b"52"]
     assert pages.unfit.tolist() == sorted(pages.unfit.tolist())
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nudge_vdb import scoring, tracing
+from nudge_vdb import contenders, scoring, tracing
 from nudge_vdb.budget import USUAL_BUDGET, Budget
 from nudge_vdb.contract import Metric
+from nudge_vdb.exam import Exam, Field
 from nudge_vdb.metrics import Measure
 from nudge_vdb.nudge import RAYS, STEPS, Method, Pulls, unit
 from nudge_vdb.rivals import best_rows
 from nudge_vdb.scoring import score_table
-from nudge_vdb.tracing import Exam, Field
 
 WAYS = [*((Method.NUDGE_N, metric) for metric in Metric), (Method.NUDGE_M, Metric.DOT)]
 STEPS_TRIED = STEPS[Method.NUDGE_N][::10]
@@ -113,14 +113,22 @@ def test_the_budget_changes_nothing(seed, way, size):
     assert (parts.cold == whole.cold).all()
 
 
+def test_where_too_many_pairs_can_win_fewer_queries_are_looked_at_together(monkeypatch):
+    """Else the test above would show less than it says."""
+    runs, traced = [], tracing.traced
+    monkeypatch.setattr(scoring, "traced", lambda *given: (runs.append(run) or run for run in traced(*given)))
+    random_problem(7, Method.NUDGE_N, Metric.COSINE).table(Measure("ndcg", 10), Budget(1))
+    assert [(some.start, some.stop) for some, _, _ in runs] == [(query, query + 1) for query in range(12)]
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 100_000), way=st.sampled_from(WAYS))
 def test_pruning_never_changes_the_answer(seed, way):
     problem, rule = random_problem(seed, *way), Measure("ndcg", 2)
     pruned = problem.table(rule)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracing, "_certain", lambda rivals, k: np.full((len(rivals), k), -np.inf, np.float32))
-        patch.setattr(tracing._Pool, "_make_certain", lambda self, low: None)
+        patch.setattr(tracing, "certain_scores", lambda rivals, k: np.full((len(rivals), k), -np.inf, np.float32))
+        patch.setattr(contenders.Pool, "_make_certain", lambda self, low: None)
         whole = problem.table(rule)
     assert (pruned.warm == whole.warm).all()
     assert (pruned.cold == whole.cold).all()
@@ -136,8 +144,8 @@ def test_pruning_leaves_most_pairs_unlooked_at(monkeypatch):
     ones = np.ones(2000)
     problem = Problem(queries, rows[:2000], rows[2000:], query, row, ones, ones, Metric.COSINE, Method.NUDGE_N)
     looked_at = []
-    whole = tracing._Pool.contenders
-    monkeypatch.setattr(tracing._Pool, "contenders", recorded(whole, looked_at))
+    whole = contenders.Pool.contenders
+    monkeypatch.setattr(contenders.Pool, "contenders", recorded(whole, looked_at))
     problem.table(Measure("ndcg", 10))
     assert 0 < looked_at[0] < 0.5 * 50 * 2000
 
@@ -164,7 +172,7 @@ def test_no_step_on_the_way_leads_outside_the_bounds(seed, farthest, method):
     rays = RAYS[method](unit(rng.normal(size=(20, 3)))[0], rng.normal(size=(20, 3)), None)
     queries = unit(rng.normal(size=(30, 3)))[0].astype(np.float64)
     along, across = queries @ rays.units.T, queries @ rays.directions.T
-    low, high = tracing.bounds(rays, along, across, farthest)
+    low, high = contenders.bounds(rays, along, across, farthest)
     for step in np.linspace(0, farthest, 40):
         cosines = queries @ rays.at(step).T.astype(np.float64)
         assert (cosines >= low - 1e-6).all()
