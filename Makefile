@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-milvus test-clients test-large torture check bench bench-cold bench-traffic clean
+.PHONY: demo test test-fast test-milvus test-clients test-large torture check clean
+.PHONY: bench bench-compute bench-memory bench-cold bench-traffic
 
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
@@ -34,6 +35,12 @@ check: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.quality
+
+bench-compute: .venv/installed
+	$(BIN)/python -m benchmarks.compute
+
+bench-memory: .venv/installed
+	$(BIN)/python -m benchmarks.memory
 
 bench-cold: .venv/installed
 	$(BIN)/python -m benchmarks.cold_rows --record

@@ -16,7 +16,8 @@ from peak import Watch
 
 def pairs(folder: Path, name: str) -> dict:
     """Return queries with the places of the rows that answer them, as the package wants them."""
-    return {"q_embs": np.load(folder / f"{name}.npy"), "q_ans_indx": np.load(folder / f"{name}_rows.npy").tolist()}
+    queries = np.load(folder / f"{name.removeprefix('split_')}.npy")
+    return {"q_embs": queries, "q_ans_indx": np.load(folder / f"{name}_rows.npy").tolist()}
 
 
 def published(folder: Path) -> np.ndarray:

@@ -154,7 +154,7 @@ class Noted(Phases):
         self._name, self._spans = name, spans
 
     @contextmanager
-    def shown(self, name: str, total: int | None) -> Iterator[Step]:  # noqa: ARG002 - as those who show it
+    def shown(self, name: str, total: int | None) -> Iterator[Step]:
         """Note when the phase began and ended."""
         with noted(f"{self._name}: {name}", self._spans):
             yield lambda _: None

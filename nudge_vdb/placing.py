@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ def moved_rows(course: Course, step: float, seen: Seen) -> Content:
     """Return every row that *step* moves, with its base and its tuned vector; one that stays is left out."""
     pages = course.ground.pages
     moving = np.concatenate([np.zeros(0, bool), *(_moving(course, part, step) for part in _slices(course))])
-    at, keys = in_key_order(pages, course.wanted[moving])
+    at, keys = in_key_order(pages.keys.select(course.wanted[moving]))
     base, tuned = (pages.scratch(name, len(keys)) for name in ("base", "tuned"))
     done = 0
     for part in _slices(course):
