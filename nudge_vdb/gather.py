@@ -20,8 +20,10 @@ FETCHED_BYTES = 4 << 20
 """What the vectors of one request for rows take."""
 FIRST_ASKED, MOST_ASKED = 4, 256
 """How many queries are searched for at once, to begin with and at most."""
-QUICK, SLOW = 0.5, 4.0
+QUICK, SLOW = 0.5, 10.0
 """Seconds: below, the next request is twice as large, above, half as large; an exact search of much may take long."""
+WORTH = 0.7
+"""In between it is twice as large where that brought the time of a query below this share of what it was."""
 SPARE = 2
 """How many times as many rows as are kept are asked for at first, since some of them will be named ones."""
 TRIED_QUERIES = 20
@@ -81,15 +83,20 @@ class Gathering:
 
 def paced(ask: Callable[[Vectors], list[Hits]], queries: Vectors) -> Iterator[list[Hits]]:
     """Yield what *ask* says of all *queries*, in portions as large as are answered in good time."""
-    first, size = 0, FIRST_ASKED
+    first, size, before = 0, FIRST_ASKED, np.inf
     while first < len(queries):
-        start = time.perf_counter()
-        yield ask(queries[first : first + size])
+        some, start = queries[first : first + size], time.perf_counter()
+        yield ask(some)
         lasted, first = time.perf_counter() - start, first + size
-        if lasted < QUICK:
-            size = min(MOST_ASKED, 2 * size)
-        elif lasted > SLOW:
-            size = max(1, size // 2)
+        size, before = _next(size, lasted, before), lasted / len(some)
+
+
+def _next(size: int, lasted: float, before: float) -> int:
+    """Return how many queries go out after *size* of them *lasted* so many seconds, and one took *before* till then."""
+    if lasted > SLOW:
+        return max(1, size // 2)
+    larger = lasted < QUICK or lasted / size < WORTH * before
+    return min(MOST_ASKED, 2 * size) if larger else size
 
 
 def recall(collection: Collection, queries: Vectors, depth: int) -> float | None:

@@ -124,16 +124,27 @@ def test_within_a_scope_nothing_else_is_a_rival(engine, tmp_path):
     assert len(plan.report["judged_missing"]) == ASKED
 
 
-def test_as_many_queries_go_out_at_once_as_are_answered_in_good_time(monkeypatch):
-    times, sizes = iter(np.cumsum([0, 0.1, 0, 0.1, 0, 9.0, 0, 9.0, 0, 1.0, 0, 1.0])), []
-    monkeypatch.setattr("nudge_vdb.gather.time", SimpleNamespace(perf_counter=lambda: next(times)))
+PORTIONS = {
+    "each takes as long as the others": (lambda asked: 0.3 * asked, [4, 8, 8, 8, 8, 8]),
+    "each takes very long": (lambda asked: 4.0 * asked, [4, 2, 2, 2, 2, 2]),
+    "a request takes long, whatever is in it": (lambda asked: 6.0, [4, 8, 16, 32, 64, 128]),
+    "all are quick": (lambda asked: 0.001 * asked, [4, 8, 16, 32, 64, 128]),
+}
+
+
+@pytest.mark.parametrize(("lasting", "sizes"), PORTIONS.values(), ids=PORTIONS)
+def test_as_many_queries_go_out_at_once_as_are_answered_in_good_time(lasting, sizes, monkeypatch):
+    clock, asked = [0.0], []
+    monkeypatch.setattr("nudge_vdb.gather.time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
     def ask(queries):
-        sizes.append(len(queries))
+        clock[0] += lasting(len(queries))
+        asked.append(len(queries))
         return [[b"row"]] * len(queries)
 
-    assert sum(map(len, paced(ask, np.zeros((44, 3), np.float32)))) == 44
-    assert sizes == [4, 8, 16, 8, 4, 4]
+    total = sum(sizes)
+    assert sum(map(len, paced(ask, np.zeros((total, 3), np.float32)))) == total
+    assert asked == sizes
 
 
 def test_only_the_queries_that_are_drawn_to_be_scored_are_searched_for(tmp_path):
