@@ -26,7 +26,7 @@ from nudge_vdb_milvus.scope import Scope, bounds_of, scope_of
 from nudge_vdb_milvus.searching import Index
 from nudge_vdb_milvus.sources import Checked, OwnChannel, PublicClient
 from nudge_vdb_milvus.table import Table
-from nudge_vdb_milvus.wire import Wire
+from nudge_vdb_milvus.wire import LATEST, Wire
 
 
 class MilvusCollection:
@@ -93,8 +93,9 @@ class MilvusCollection:
         missing = {pk for pk in wanted.values() if pk is not None}
         keys: dict[Pk | None, RowKey] = {}
         for _ in range(self._table.looks):
+            at = self._table.now() if missing else LATEST
             for partition in self._table.partitions() if missing else []:
-                keys |= {pk: key_of(partition, pk) for pk in self._table.existing(partition, sorted(missing))}
+                keys |= {pk: key_of(partition, pk) for pk in self._table.existing(partition, sorted(missing), at)}
             missing -= keys.keys()
         return [keys.get(wanted[text]) for text in texts]
 
@@ -105,8 +106,9 @@ class MilvusCollection:
     def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
         """Write the live vectors of *keys* into the rows of *out*; False in the mask where there is none."""
         mask = np.zeros(len(keys), bool)
+        at = self._table.now()  # once: each time that is asked for is waited for
         for partition, places in self._places(keys):
-            found = self._table.rows(partition, list(places))
+            found = self._table.rows(partition, list(places), at)
             for pk, vector, none in zip(found.pks, found.vectors, found.absent, strict=True):
                 out[places[pk]] = vector
                 mask[places[pk]] = not none
@@ -135,9 +137,9 @@ class MilvusCollection:
         if not len(queries):
             return []
         hits: list[list[tuple[float, RowKey]]] = [[] for _ in queries]
-        effort = self._index.effort(k)
+        effort, at = self._index.effort(k), self._table.now()
         for partition in self._table.partitions():
-            for query, found in zip(hits, self._table.nearest(partition, queries, k, effort), strict=True):
+            for query, found in zip(hits, self._table.nearest(partition, queries, k, effort, at), strict=True):
                 query += [(score, key_of(partition, pk)) for score, pk in found]
         larger_is_better = self._traits.metric is not Metric.EUCLID
         best = (sorted(query, key=lambda hit: hit[0], reverse=larger_is_better)[:k] for query in hits)

@@ -118,9 +118,9 @@ class Table:
             after = pks[-1]  # every row that was listed has been deleted since
         return joined([], self.shape.width)
 
-    def rows(self, partition: str, pks: Sequence[Pk]) -> Found:
-        """Return those of the rows *pks* that exist, with their vectors."""
-        at = self.now()
+    def rows(self, partition: str, pks: Sequence[Pk], at: int | None = None) -> Found:
+        """Return those of the rows *pks* that exist, with their vectors, now or at a time that was asked for before."""
+        at = self.now() if at is None else at
         found = self._together([self._among(partition, part, at) for part in self._portions(pks)])
         for _ in range(self.looks - 1):
             missing = sorted(set(pks).difference(found.pks))
@@ -134,9 +134,9 @@ class Table:
         """Return the first primary keys of *partition*, as many as one reply holds, each copy of a row once."""
         return self._source.pks(self.bounds.expression, partition, LATEST, self._sorted(MOST_ROWS))
 
-    def existing(self, partition: str, pks: Sequence[Pk]) -> list[Pk]:
+    def existing(self, partition: str, pks: Sequence[Pk], at: int) -> list[Pk]:
         """Return those of *pks* that were met in one look."""
-        at, field = self.now(), self.shape.pk
+        field = self.shape.pk
         parts = (self.bounds.within(filters.among(field, part)) for part in self._portions(pks))
         return [pk for where in parts for pk in self._source.pks(where, partition, at, unsorted())]
 
@@ -145,7 +145,7 @@ class Table:
         self._source.replace(partition, vectors)
 
     def nearest(
-        self, partition: str, queries: Vectors, k: int, effort: Mapping[str, Any]
+        self, partition: str, queries: Vectors, k: int, effort: Mapping[str, Any], at: int
     ) -> list[list[tuple[float, Pk]]]:
         """Return for each query the *k* best rows, best first, as score and primary key."""
         with reading(self.shape.collection):
@@ -158,7 +158,9 @@ class Table:
                 search_params=effort,
                 # Milvus Lite sends whole rows unless told which fields.
                 output_fields=[self.shape.pk],
-                consistency_level="Strong",
+                # At a time that is given, only the first of many partitions waits for the server's clock.
+                consistency_level="Customized" if at else "Strong",
+                guarantee_timestamp=at,
                 timeout=self._timeout,
                 partition_names=[partition] if partition else None,
             )
