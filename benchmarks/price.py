@@ -80,7 +80,7 @@ def moves(collection: Collection, folder: Path) -> Iterator[Moved]:
 
 def turned(pages: Pages, collection: Collection) -> Content:
     """Return a version of all rows, each turned a little."""
-    at, keys = in_key_order(list(pages.keys))
+    at, keys = in_key_order(pages.keys)
     base = np.empty_like(pages.vectors)
     base[at] = pages.vectors
     noise = np.random.default_rng(0).normal(size=base.shape[1:]).astype(np.float32)

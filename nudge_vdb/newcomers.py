@@ -119,7 +119,7 @@ def _waiting(home: State, live: Version) -> Version | None:
 
 def _away(live: Version, ground: Ground) -> Ints:
     """Return the places of the rows of *live* that are not there."""
-    return np.array([place for place, key in enumerate(live.content.keys) if key not in ground.place], np.int64)
+    return np.flatnonzero(ground.pages.keys.find(live.content.keys) < 0)
 
 
 class Extension:
