@@ -173,7 +173,7 @@ def page(found: Sequence[Means]) -> str:
     rows = []
     for each in found:
         hidden = f"{each.name}, {each.share:.0%}"
-        if each.way == next(iter(WAYS)):
+        if not rows or rows[-1][0] != hidden:
             rows.append([hidden, "as they were", f"{each.base[0]:.3f}", f"{each.base[1]:.3f}", "", "", "", ""])
         rows.append(
             [hidden, each.way, f"{each.real[0]:.3f}", f"{each.real[1]:.3f}", f"{each.change[1]:+.3f}",
