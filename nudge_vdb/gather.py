@@ -6,6 +6,7 @@ out as if all rows had been paged out, as far as the search found the best.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ QUICK, SLOW = 0.5, 10.0
 """Seconds: below, the next request is twice as large, above, half as large; an exact search of much may take long."""
 WORTH = 0.7
 """In between it is twice as large where that brought the time of a query below this share of what it was."""
-SPARE = 2
+SPARE = 1.5
 """How many times as many rows as are kept are asked for at first, since some of them will be named ones."""
 TRIED_QUERIES = 20
 """How many queries the recall of the index is measured on."""
@@ -53,7 +54,7 @@ class Gathering:
     def add_best(self, queries: Vectors, accuracy: Accuracy, progress: Progress = lambda _: None) -> None:
         """Copy the best rows of each of *queries* (n, width) that are not named."""
         done = 0
-        for found in paced(lambda part: self._searched(part, SPARE * self.depth, accuracy), queries):
+        for found in paced(lambda part: self._searched(part, _asked(self.depth), accuracy), queries):
             done += len(found)
             progress(done)
 
@@ -99,6 +100,11 @@ def _next(size: int, lasted: float, before: float) -> int:
     return min(MOST_ASKED, 2 * size) if larger else size
 
 
+def _asked(depth: int) -> int:
+    """Return how many rows to ask for where *depth* that are not named are needed."""
+    return math.ceil(SPARE * depth)
+
+
 def recall(collection: Collection, queries: Vectors, depth: int) -> float | None:
     """Return the share of the best *depth* rows of *queries* that the index finds; None where that cannot be told."""
     if Ability.EXACT_SEARCH not in collection.traits.abilities or not len(queries):
@@ -111,5 +117,5 @@ def recall(collection: Collection, queries: Vectors, depth: int) -> float | None
 
 def _first(collection: Collection, queries: Vectors, depth: int, accuracy: Accuracy) -> list[set[RowKey]]:
     """Return the first *depth* rows of each query as they are searched for when rows are gathered."""
-    parts = paced(lambda part: collection.search(part, SPARE * depth, accuracy), queries)
+    parts = paced(lambda part: collection.search(part, _asked(depth), accuracy), queries)
     return [set(hits[:depth]) for part in parts for hits in part]

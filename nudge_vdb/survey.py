@@ -18,8 +18,10 @@ from nudge_vdb.options import Options
 from nudge_vdb.pages import Filling, Pages, forget, page_out
 from nudge_vdb.phases import Phases
 from nudge_vdb.planning import evaluated, usable
-from nudge_vdb.ranking import TIES
 
+TIED = 10
+"""How many rows beyond the cutoff are had of each query, so that equal ones can be put in order: a search takes longer
+the more it is asked for."""
 FEW_ROWS = 200_000
 """Up to so many rows, a scan takes seconds, and auto takes the scan."""
 MUCH = 0.5
@@ -102,7 +104,7 @@ class Surveyor:
     @property
     def _depth(self) -> int:
         """How many rows that are not named are needed of each query."""
-        return self.options.measure.k + TIES
+        return self.options.measure.k + TIED
 
     def _scanned(self, manner: Manner) -> Survey:
         with self.phases("page out", self.collection.count()) as step:

@@ -272,7 +272,7 @@ def test_many_rows_are_searched(many, tmp_path):
 
 
 def test_many_rows_are_scanned_where_a_search_would_read_much_of_them(many, monkeypatch, tmp_path):
-    monkeypatch.setattr("nudge_vdb.survey.MUCH", 0.5)
+    monkeypatch.setattr("nudge_vdb.survey.MUCH", 0.2)
     crowd = make_crowd()
     collection = of_kind(Served, tmp_path, crowd.rows)
     report = planned(collection, crowd.train, tmp_path / "state").report
