@@ -1,0 +1,229 @@
+"""A whole tune of a cluster, by search and by scan, against what a user would do with the clients as they are.
+
+``python -m benchmarks.pushdown [rows …]`` uses the collections of :mod:`benchmarks.kept_cluster`, which it builds first
+where they are not there: three nodes on this machine, six shards of two replicas each.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+
+from benchmarks.clustered import Clustered
+from benchmarks.compute import command, run
+from benchmarks.kept_cluster import (
+    LAYOUT,
+    QUERIES,
+    SIZES,
+    WIDTH,
+    client_of,
+    complete,
+    kept_cluster,
+    name_of,
+    rows_of,
+    wait_until_green,
+)
+from benchmarks.nudge_ft import VALIDATION, interpreter, make_arrays
+from benchmarks.page import record, table
+from integration.engines_cluster import QdrantCluster
+
+RUNS = {"search": 3, "exact": 1, "scan": 1}
+"""By the way of finding rivals; the last two take minutes where rows are many."""
+PAGE = 1000
+READ_PART, WRITTEN_PART = 50_000, 50_000
+"""What of a large collection is read, and written, to tell from it how long all of it takes."""
+FITS = 100_000
+"""The authors' package is run on no more rows than this as published; its time is taken to grow with the rows."""
+UNCOMPRESSED = {"grpc.compression_enabled_algorithms_bitset": 1}
+COMMAND = Path(sys.executable).parent / "nudge-vdb"
+
+
+@dataclass(frozen=True)
+class Took:
+    """How long a path takes, part by part, in seconds."""
+
+    parts: dict[str, float]
+    note: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return sum(self.parts.values())
+
+    def told(self) -> str:
+        """Return the parts in words."""
+        return ", ".join(f"{name} {seconds:,.1f}" for name, seconds in self.parts.items()) + self.note
+
+
+def tuned(cluster: QdrantCluster, size: int, rivals: str, judgements: Path) -> tuple[float, dict[str, Any]]:
+    """Tune by the command line, from a state of its own; return the seconds and the report, everything undone again."""
+    address = cluster.address(name_of(size), timeout="300")
+    with tempfile.TemporaryDirectory() as state:
+        start = time.perf_counter()
+        options = ["--judgements", str(judgements), "--rivals", rivals]
+        report = told(["tune", address, *options, "--state", state, "--json"])
+        seconds = time.perf_counter() - start
+        told(["rollback", address, "--to", "0", "--state", state, "--json"])
+    for node in cluster.nodes:
+        wait_until_green(node.server.url, name_of(size))
+    return seconds, report
+
+
+def told(arguments: list[str]) -> dict[str, Any]:
+    """Return what the command line prints for *arguments*."""
+    done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"nudge-vdb {arguments[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout))
+
+
+def as_folder(rows: Clustered, folder: Path) -> Path:
+    """Write the judgements on *rows* as BEIR does, with the vectors of the queries beside them."""
+    queries, wanted = rows.judged()
+    (folder / "qrels").mkdir()
+    ids = [f"q{number}" for number in range(len(queries))]
+    (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": each, "text": ""}) + "\n" for each in ids))
+    pairs = "".join(f"{each}\t{place}\t1\n" for each, place in zip(ids, wanted.tolist(), strict=True))
+    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + pairs)
+    np.save(folder / "queries.npy", queries)
+    return folder
+
+
+def by_hand(cluster: QdrantCluster, size: int) -> Took:
+    """Do it as the clients are shipped: read everything over REST, tune with the package, upsert everything."""
+    with client_of(cluster) as client:
+        part = min(size, READ_PART)
+        reading, points = timed(lambda: list(scrolled(client, size, part)))
+        some = min(size, FITS)
+        tuning = finetuned(some, "published")
+        writing, _ = timed(lambda: upserted(client, points[: min(size, WRITTEN_PART)]))
+    return Took(
+        {
+            "read": reading * size / part,
+            "tune": tuning * size / some,
+            "write": writing * size / min(size, WRITTEN_PART),
+        },
+        extrapolated(size, {"read": part, "tune": some, "write": min(size, WRITTEN_PART)}),
+    )
+
+
+def by_an_expert(cluster: QdrantCluster, size: int) -> Took:
+    """Do it as well as it can be done by hand: gRPC uncompressed, rows split, only the moved rows written."""
+    with client_of(cluster, prefer_grpc=True, grpc_options=UNCOMPRESSED) as client:
+        part = min(size, READ_PART)
+        reading, _ = timed(lambda: len(list(scrolled(client, size, part))))
+        tuning = finetuned(part, "split")
+        wanted = np.unique(rows_of(size).judged()[1])
+        held = client.retrieve(name_of(size), wanted.tolist(), with_vectors=True)
+        writing, _ = timed(lambda: updated(client, size, held))
+    return Took(
+        {"read": reading * size / part, "tune": tuning * size / part, "write": writing},
+        extrapolated(size, {"read": part, "tune": part}),
+    )
+
+
+def extrapolated(size: int, parts: dict[str, int]) -> str:
+    """Say what was measured on a part of the rows."""
+    short = [f"{name} from {rows:,} rows" for name, rows in parts.items() if rows < size]
+    return f" ({', '.join(short)})" if short else ""
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return how long *work* takes, and what it returns."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def scrolled(client: QdrantClient, size: int, part: int) -> Iterator[models.Record]:
+    """Yield the first *part* rows with all they hold."""
+    offset, met = None, 0
+    while met < part:
+        records, offset = client.scroll(name_of(size), limit=PAGE, offset=offset, with_vectors=True)
+        met += len(records)
+        yield from records
+        if offset is None:
+            return
+
+
+def upserted(client: QdrantClient, points: list[models.Record]) -> None:
+    """Write *points* to a collection of the same layout, which has no index to keep."""
+    client.delete_collection("scratch")
+    size = models.VectorParams(size=len(points[0].vector), distance=models.Distance.COSINE)
+    client.create_collection("scratch", vectors_config=size, **LAYOUT)
+    for first in range(0, len(points), PAGE):
+        some = points[first : first + PAGE]
+        structs = [models.PointStruct(id=each.id, vector=each.vector, payload=each.payload) for each in some]
+        client.upsert("scratch", structs, wait=True)
+    client.delete_collection("scratch")
+
+
+def updated(client: QdrantClient, size: int, points: list[models.Record]) -> None:
+    """Write the vectors of *points* as they are."""
+    for first in range(0, len(points), PAGE):
+        some = points[first : first + PAGE]
+        vectors = [models.PointVectors(id=each.id, vector=each.vector) for each in some]
+        client.update_vectors(name_of(size), vectors, wait=True)
+
+
+def finetuned(rows: int, way: str) -> float:
+    """Return how many seconds the authors' package takes for so many rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_arrays(Path(folder), rows, WIDTH, QUERIES - VALIDATION)
+        return float(run(command(interpreter(), way, Path(folder)))["seconds"])
+
+
+def compared(cluster: QdrantCluster, size: int) -> list[list[object]]:
+    """Return a line of the table for each way of tuning *size* rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        judgements = as_folder(rows_of(size), Path(folder))
+        runs = {way: [tuned(cluster, size, way, judgements) for _ in range(times)] for way, times in RUNS.items()}
+    naive, expert = by_hand(cluster, size), by_an_expert(cluster, size)
+    lines: list[list[object]] = []
+    for way, tunes in runs.items():
+        seconds, report = statistics.median(lasted for lasted, _ in tunes), tunes[0][1]
+        spent = ", ".join(f"{name} {each:.1f}" for name, each in report["seconds"].items())
+        ratios = [f"{path.seconds / seconds:.1f}" for path in (naive, expert)]
+        recall = report.get("rivals_recall")
+        gamma = f"{report['step']:g}" + ("" if recall is None else f", recall {recall:.3f}")
+        lines.append([f"{size:,}", f"`--rivals {way}`", f"{seconds:,.1f}", *ratios, gamma, spent])
+    lines.append([f"{size:,}", "clients and package as shipped", f"{naive.seconds:,.0f}", "1", "", "", naive.told()])
+    lines.append([f"{size:,}", "an expert, by hand", f"{expert.seconds:,.0f}", "", "1", "", expert.told()])
+    for line in lines:
+        print(*line, sep=" | ", flush=True)
+    return lines
+
+
+HEAD = ("rows", "way", "seconds", "times as fast as shipped", "as an expert", "γ", "of which")
+
+
+def main() -> None:
+    """Measure each size, and write the section."""
+    sizes = [int(text.replace("_", "")) for text in sys.argv[1:]] or SIZES
+    with kept_cluster() as cluster:
+        for size in sizes:
+            complete(cluster, size)
+        lines = [line for size in sizes for line in compared(cluster, size)]
+    record("A whole tune of a cluster", f"{ABOUT}\n\n{table(HEAD, lines)}")
+
+
+ABOUT = """`python -m benchmarks.pushdown` (`make bench-cluster`). Qdrant 1.16.3, three nodes on one machine, six shards of
+two replicas, 384 components, HNSW built with its defaults; 10,000 judged queries that want 2,000 rows, of which 2,000
+queries are scored. Whole commands, by search the median of 3, the others once. What was measured on a part of the rows
+and scaled up is marked. All rows that are upserted by hand go to a collection without an index, which spares that path
+the time to build it again."""
+
+
+if __name__ == "__main__":
+    main()
