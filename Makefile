@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-fast test-milvus test-clients test-large torture check clean
-.PHONY: bench bench-compute bench-memory bench-cold bench-traffic
+.PHONY: bench bench-quality bench-cold bench-compute bench-memory bench-paging bench-traffic bench-cluster
 
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
