@@ -33,7 +33,10 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed
+# Hours: an index of a million rows is built for the last, once. Each writes its section of docs/benchmarks.md.
+bench: bench-quality bench-cold bench-compute bench-memory bench-paging bench-traffic bench-cluster
+
+bench-quality: .venv/installed
 	$(BIN)/python -m benchmarks.quality
 
 bench-compute: .venv/installed
@@ -45,8 +48,14 @@ bench-memory: .venv/installed
 bench-cold: .venv/installed
 	$(BIN)/python -m benchmarks.cold_rows --record
 
+bench-paging: .venv/installed
+	$(BIN)/python -m benchmarks.paging
+
 bench-traffic: .venv/installed
 	$(BIN)/python -m benchmarks.traffic
+
+bench-cluster: .venv/installed
+	$(BIN)/python -m benchmarks.pushdown
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
