@@ -219,10 +219,10 @@ def main() -> None:
 
 
 ABOUT = """`python -m benchmarks.pushdown` (`make bench-cluster`). Qdrant 1.16.3, three nodes on one machine, six
-shards of two replicas, 384 components, HNSW built with its defaults; 10,000 judged queries that want 2,000 rows,
-of which 2,000 queries are scored. Whole commands, by search the median of 3, the others once. What was measured on a part of the rows
-and scaled up is marked. All rows that are upserted by hand go to a collection without an index, which spares that path
-the time to build it again."""
+shards of two replicas, 384 components, HNSW built with its defaults; 10,000 judged queries that want
+2,000 rows, of which 2,000 queries are scored. Whole commands, by search the median of 3, the others
+once. What was measured on a part of the rows and scaled up is marked. All rows that are upserted by hand
+go to a collection without an index, which spares that path the time to build it again."""
 
 
 if __name__ == "__main__":
