@@ -11,9 +11,10 @@ import numpy as np
 
 from nudge_vdb.carrying import CARRIES
 from nudge_vdb.exam import Exam
+from nudge_vdb.matching import Judged, evaluated, sample, some_queries
 from nudge_vdb.nudge import Floats, Ints, Method
 from nudge_vdb.options import Options
-from nudge_vdb.planning import Course, Judged, evaluated, sample, set_course, sit_exam, some_queries
+from nudge_vdb.planning import Course, set_course, sit_exam
 from nudge_vdb.ridge import CARRY_STEPS, Carry
 from nudge_vdb.scoring import Table
 from nudge_vdb.selection import Change, Proof, candidates_for, change, choose, mixed, prove, scored_at

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from nudge_vdb.contract import Collection
+from nudge_vdb.ground import places_of
 from nudge_vdb.judgements import Judgements, binary
+from nudge_vdb.matching import locate, present, refuse_other_widths, spelled
 from nudge_vdb.metrics import Measure, parse_measure
 from nudge_vdb.nudge import Floats, Ints
 from nudge_vdb.pages import Pages, page_out
 from nudge_vdb.phases import Phases
-from nudge_vdb.planning import locate, places_of, present, refuse_other_widths, spelled
 from nudge_vdb.ranking import scores
 from nudge_vdb.retry import Patient
 from nudge_vdb.rivals import Part

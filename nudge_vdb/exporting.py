@@ -23,10 +23,12 @@ import numpy as np
 from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Traits, Vectors, as_stored
 from nudge_vdb.durable import put_array
 from nudge_vdb.errors import BadOption, UnfitCollection
+from nudge_vdb.ground import Ground, settle
 from nudge_vdb.judgements import Judgements, binary
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.live import as_sent
+from nudge_vdb.matching import locate, present, spelled
 from nudge_vdb.merging import merged
 from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Floats, unit
@@ -34,7 +36,6 @@ from nudge_vdb.options import Options
 from nudge_vdb.pages import forget, page_out
 from nudge_vdb.phases import Phases
 from nudge_vdb.placing import carried
-from nudge_vdb.planning import Ground, locate, present, settle, spelled
 from nudge_vdb.ranking import scores
 from nudge_vdb.report import INTERNAL, now
 from nudge_vdb.retry import Patient

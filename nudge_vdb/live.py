@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from nudge_vdb.contract import Collection
+from nudge_vdb.ground import Ground
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.nudge import Floats
 from nudge_vdb.options import Options
-from nudge_vdb.planning import Ground
 from nudge_vdb.ranking import scores
 from nudge_vdb.selection import FEWEST_QUERIES
 from nudge_vdb.snapshot import Version

@@ -9,6 +9,7 @@ import numpy as np
 
 from nudge_vdb.contract import Collection, Mask, Traits, Vectors
 from nudge_vdb.errors import StateConflict
+from nudge_vdb.ground import Ground, settle
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Ints
@@ -16,7 +17,6 @@ from nudge_vdb.pace import require_rate
 from nudge_vdb.pages import Pages, forget, page_out
 from nudge_vdb.phases import Phases
 from nudge_vdb.placing import Away, carried, gathered
-from nudge_vdb.planning import Ground, settle
 from nudge_vdb.prune import drop_superseded
 from nudge_vdb.report import INTERNAL, now
 from nudge_vdb.retry import Patient

@@ -11,20 +11,14 @@ import numpy as np
 from nudge_vdb import live as live_version
 from nudge_vdb.choice import Choice, choose_step, figures
 from nudge_vdb.contract import Collection, RowKey
+from nudge_vdb.ground import Ground
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.live import Live
+from nudge_vdb.matching import Judged, match
 from nudge_vdb.nudge import Floats
 from nudge_vdb.options import Options
 from nudge_vdb.placing import Placement, moved, placed, refuse_vanishing
-from nudge_vdb.planning import (
-    Course,
-    Ground,
-    Judged,
-    match,
-    set_course,
-    sit_exam,
-    unlike,
-)
+from nudge_vdb.planning import Course, set_course, sit_exam, unlike
 from nudge_vdb.seen import Seen
 from nudge_vdb.snapshot import Content, Version
 

@@ -8,14 +8,15 @@ from typing import Any, Unpack
 
 from nudge_vdb.contract import Collection, agree
 from nudge_vdb.errors import BadOption, NotProven, StateConflict, UnfitCollection
+from nudge_vdb.ground import settle
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.matching import locate, refuse_other_widths, spelled
 from nudge_vdb.notes import own_note, require_own, withdraw
 from nudge_vdb.options import Choices, Options
 from nudge_vdb.pace import Pace, require_rate
 from nudge_vdb.pages import forget
 from nudge_vdb.phases import Phases
-from nudge_vdb.planning import locate, refuse_other_widths, settle, spelled
 from nudge_vdb.price import price
 from nudge_vdb.proposal import Proposal, propose
 from nudge_vdb.report import Report, identity_of, move_report, now, pace_report, plan_report

@@ -14,10 +14,10 @@ from nudge_vdb.errors import BadOption, Refused
 from nudge_vdb.gather import Gathering, recall
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.matching import evaluated, usable
 from nudge_vdb.options import Options
 from nudge_vdb.pages import Filling, Pages, forget, page_out
 from nudge_vdb.phases import Phases
-from nudge_vdb.planning import evaluated, usable
 
 TIED = 10
 """How many rows beyond the cutoff are had of each query, so that equal ones can be put in order: a search takes longer

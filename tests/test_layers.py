@@ -18,7 +18,7 @@ LAYERS = [
     ["state", "ranking", "contenders", "gather"],
     ["lineage", "tracing", "scoring", "notes"],
     ["selection", "carrying"],
-    ["planning", "writeback"],
+    ["ground", "matching", "planning", "writeback"],
     ["choice", "live", "verify", "price", "survey"],
     ["placing"],
     ["proposal"],
