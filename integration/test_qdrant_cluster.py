@@ -140,9 +140,11 @@ def test_points_deleted_before_a_write_to_several_shards_are_told_and_not_create
         return update(ids, vectors)
 
     store.inner.update = deleted_first
-    assert set(collection.write(keys, turned(before), before)) == {Outcome.UNKNOWN}
+    told = np.array(collection.write(keys, turned(before), before))
+    assert set(told[gone]) <= {Outcome.UNKNOWN, Outcome.MISSING}
     live = before.copy()
     found = collection.fetch(keys, live)
+    assert (live == turned(before))[told == Outcome.WRITTEN].all()
     assert np.flatnonzero(~found).tolist() == gone
     outcomes = collection.write(keys, turned(before), live)
     assert [place for place, outcome in enumerate(outcomes) if outcome is Outcome.MISSING] == gone

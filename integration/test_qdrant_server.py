@@ -16,6 +16,7 @@ from nudge_vdb.errors import Unknown, Unreachable
 from nudge_vdb.retry import Patient
 from nudge_vdb.testing import CollectionContract, example_rows
 from nudge_vdb.testing.kit import scan_all, turned
+from nudge_vdb_qdrant.keys import id_of
 from nudge_vdb_qdrant.points import ClientPoints, PointStore
 from nudge_vdb_qdrant.stub_points import StubPoints
 
@@ -108,17 +109,19 @@ def test_what_is_written_is_stored_bit_for_bit(qdrant, tmp_path, metric, width):
 def test_a_point_deleted_in_the_middle_of_a_write_is_not_created_and_the_others_are_told(filled, client, monkeypatch):
     collection = filled.collection
     keys, before = scan_all(collection, 1000)
-    update = StubPoints.update
+    update, gone = StubPoints.update, [7, 100]
 
     def deleted_first(points, ids, vectors):
-        client.delete(points._name, [ids[7], ids[100]], wait=True)
+        client.delete(points._name, [id_of(keys[place]) for place in gone], wait=True)
         return update(points, ids, vectors)
 
     monkeypatch.setattr(StubPoints, "update", deleted_first)
-    assert set(collection.write(keys, turned(before), before)) == {Outcome.UNKNOWN}
+    told = np.array(collection.write(keys, turned(before), before))
     monkeypatch.undo()
+    assert set(told[gone]) <= {Outcome.UNKNOWN, Outcome.MISSING}
     live = np.zeros_like(before)
     found = collection.fetch(keys, live)
+    assert (live == turned(before))[told == Outcome.WRITTEN].all()
     expected = [Outcome.WRITTEN if here else Outcome.MISSING for here in found]
     assert collection.write(keys, turned(before), live) == expected
     assert expected.count(Outcome.MISSING) == 2
