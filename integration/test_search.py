@@ -165,36 +165,36 @@ def test_rivals_are_found_under_every_shard_key(qdrant_cluster, tmp_path):
 
 
 @pytest.fixture
-def at_search(monkeypatch):
-    """Do something at the n-th search of every plan, before it is sent: at_search(3, something)."""
-    nearest = StubPoints.nearest
+def at_call(monkeypatch):
+    """Do something at the n-th search or write, before it is sent: at_call("nearest", 3, something)."""
 
-    def planned(number, something):
-        calls = []
+    def planned(name, number, something):
+        send, calls = getattr(StubPoints, name), []
 
-        def searched(*arguments):
+        def called(*arguments):
             calls.append(arguments)
             if len(calls) == number:
                 something()
-            return nearest(*arguments)
+            return send(*arguments)
 
-        monkeypatch.setattr(StubPoints, "nearest", searched)
+        monkeypatch.setattr(StubPoints, name, called)
 
     return planned
 
 
-@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize(("name", "number"), [("nearest", 1), ("nearest", 4), ("update", 1)])
 def test_a_node_that_is_killed_during_a_tune_by_search_costs_nothing(
-    qdrant_cluster, spread, tmp_path, at_search, number
+    qdrant_cluster, spread, tmp_path, at_call, name, number
 ):
     collection, given = spread
     before = scan_all(collection, 2000)[1]
     (scan,) = plans(collection, given, tmp_path, "scan").values()
-    at_search(number, qdrant_cluster.nodes[2].kill)
+    at_call(name, number, qdrant_cluster.nodes[2].kill)
     try:
         (exact,) = plans(collection, given, tmp_path, "exact").values()
         must_be_the_same(scan, exact)
         assert nudge_vdb.apply(exact, force=True).skipped == {}
+        assert qdrant_cluster.nodes[2].process.poll() is not None
     finally:
         qdrant_cluster.restart(2)
     qdrant_cluster.wait_until_whole(collection._name)
@@ -208,11 +208,11 @@ def test_a_node_that_is_killed_during_a_tune_by_search_costs_nothing(
 
 
 def test_a_plan_whose_only_way_to_the_cluster_dies_stops_and_can_be_made_again(
-    qdrant_cluster, spread, tmp_path, at_search, monkeypatch
+    qdrant_cluster, spread, tmp_path, at_call, monkeypatch
 ):
     collection, given = spread
     (scan,) = plans(collection, given, tmp_path, "scan").values()
-    at_search(3, qdrant_cluster.nodes[0].kill)
+    at_call("nearest", 3, qdrant_cluster.nodes[0].kill)
     monkeypatch.setenv("NUDGE_VDB_PATIENCE", "1")
     try:
         with pytest.raises(Unreachable):

@@ -25,10 +25,13 @@ QUICK, SLOW = 0.5, 10.0
 """Seconds: below, the next request is twice as large, above, half as large; an exact search of much may take long."""
 WORTH = 0.7
 """In between it is twice as large where that brought the time of a query below this share of what it was."""
-SPARE = 1.5
-"""How many times as many rows as are kept are asked for at first, since some of them will be named ones."""
+SPARES = (1.5, 3.0, 6.0)
+"""How many times as many rows as are kept are asked for: a few more, since some of them will be named ones, and more
+where the index would find too few, since it is walked with more candidates in hand for it."""
 TRIED_QUERIES = 20
 """How many queries the recall of the index is measured on."""
+ENOUGH_RECALL = 0.98
+"""Where the index finds no less, there is no need to ask for more."""
 
 Hits = list[RowKey]
 
@@ -51,10 +54,12 @@ class Gathering:
         parts = (keys[first : first + rows] for first in range(0, len(keys), rows))
         return [key for part in parts for key in self._copied(part, np.empty((len(part), width), np.float32))]
 
-    def add_best(self, queries: Vectors, accuracy: Accuracy, progress: Progress = lambda _: None) -> None:
-        """Copy the best rows of each of *queries* (n, width) that are not named."""
+    def add_best(
+        self, queries: Vectors, accuracy: Accuracy, spare: float = SPARES[0], progress: Progress = lambda _: None
+    ) -> None:
+        """Copy the best rows of each of *queries* (n, width) that are not named, *spare* times as many asked for."""
         done = 0
-        for found in paced(lambda part: self._searched(part, _asked(self.depth), accuracy), queries):
+        for found in paced(lambda part: self._searched(part, math.ceil(spare * self.depth), accuracy), queries):
             done += len(found)
             progress(done)
 
@@ -100,22 +105,29 @@ def _next(size: int, lasted: float, before: float) -> int:
     return min(MOST_ASKED, 2 * size) if larger else size
 
 
-def _asked(depth: int) -> int:
-    """Return how many rows to ask for where *depth* that are not named are needed."""
-    return math.ceil(SPARE * depth)
+def tried(collection: Collection, queries: Vectors, depth: int) -> tuple[float, float | None]:
+    """Return how many times as many rows to ask the index for, so that it finds nearly all of the best *depth* rows.
 
-
-def recall(collection: Collection, queries: Vectors, depth: int) -> float | None:
-    """Return the share of the best *depth* rows of *queries* that the index finds; None where that cannot be told."""
+    And the share of them that it then finds, None where that cannot be told.
+    """
     if Ability.EXACT_SEARCH not in collection.traits.abilities or not len(queries):
-        return None
+        return SPARES[1], None
     some = queries[np.linspace(0, len(queries) - 1, min(TRIED_QUERIES, len(queries))).astype(int)]
-    told, best = (_first(collection, some, depth, accuracy) for accuracy in (Accuracy.INDEX, Accuracy.EXACT))
+    best = _first(collection, some, depth, SPARES[0], Accuracy.EXACT)
+    for spare in SPARES:
+        recall = _shared(_first(collection, some, depth, spare, Accuracy.INDEX), best)
+        if recall >= ENOUGH_RECALL:
+            break
+    return spare, recall
+
+
+def _first(collection: Collection, queries: Vectors, depth: int, spare: float, accuracy: Accuracy) -> list[set[RowKey]]:
+    """Return the first *depth* rows of each query where *spare* times as many are asked for."""
+    parts = paced(lambda part: collection.search(part, math.ceil(spare * depth), accuracy), queries)
+    return [set(hits[:depth]) for part in parts for hits in part]
+
+
+def _shared(told: list[set[RowKey]], best: list[set[RowKey]]) -> float:
+    """Return the share of the *best* rows that are among those that were *told*."""
     found = sum(len(left & right) for left, right in zip(told, best, strict=True))
     return found / max(1, sum(map(len, best)))
-
-
-def _first(collection: Collection, queries: Vectors, depth: int, accuracy: Accuracy) -> list[set[RowKey]]:
-    """Return the first *depth* rows of each query as they are searched for when rows are gathered."""
-    parts = paced(lambda part: collection.search(part, _asked(depth), accuracy), queries)
-    return [set(hits[:depth]) for part in parts for hits in part]

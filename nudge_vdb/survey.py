@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from nudge_vdb.contract import Ability, Accuracy, Collection, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadOption, Refused
-from nudge_vdb.gather import Gathering, recall
+from nudge_vdb.gather import SPARES, Gathering, tried
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.matching import evaluated, usable
@@ -43,6 +43,8 @@ class Manner:
     """Why so, in words."""
     recall: float | None = None
     """Share of the best rows that the index finds, where it is used and that can be told."""
+    spare: float = SPARES[0]
+    """How many times as many rows as are needed are asked for."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Surveyor:
             queries = self._queries(dict.fromkeys(there, 0), train, apart)
             with self.phases("search", len(queries)) as step:
                 manner = self._tried(manner, queries)
-                gathering.add_best(queries, ACCURACIES[manner.name], step)
+                gathering.add_best(queries, ACCURACIES[manner.name], manner.spare, step)
         except BaseException:
             forget(self.folder)
             raise
@@ -139,10 +141,10 @@ class Surveyor:
         """Return *manner* with the recall of the index; where nobody asked for the index and it is poor, without it."""
         if manner.name == "exact":
             return manner
-        found = recall(self.collection, queries, self._depth)
-        if self.options.rivals == "auto" and found is not None and found < GOOD_RECALL:
-            return Manner("exact", f"the index finds only {found:.3f} of the best {self._depth} rows of a query")
-        return Manner(manner.name, manner.reason, found)
+        spare, recall = tried(self.collection, queries, self._depth)
+        if self.options.rivals == "auto" and recall is not None and recall < GOOD_RECALL:
+            return Manner("exact", f"the index finds only {recall:.3f} of the best {self._depth} rows of a query")
+        return replace(manner, recall=recall, spare=spare)
 
 
 def chosen(options: Options, traits: Traits, extent: Extent) -> Manner:

@@ -3,6 +3,8 @@
 import shutil
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from math import ceil
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,9 +16,11 @@ from nudge_vdb.contract import Ability, Accuracy, Metric
 from nudge_vdb.errors import BadOption, Refused, Unreachable
 from nudge_vdb.gather import paced
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.survey import TIED, Manner
 from nudge_vdb.testing import Faulty, MemoryCollection, memory_fixture
 from tests.crowd import ASKED, ROWS, arrays, figures, make_crowd, planned
 
+DEPTH = 3 + TIED
 METRICS = pytest.mark.parametrize("metric", list(Metric))
 
 
@@ -90,7 +94,7 @@ def test_a_search_says_the_same_of_a_step_that_it_chose_and_proved_itself(metric
 
 @pytest.mark.parametrize("spare", [1, 2])
 def test_a_search_goes_deeper_where_rows_that_may_move_stand_before_the_others(spare, monkeypatch, tmp_path):
-    monkeypatch.setattr("nudge_vdb.gather.SPARE", spare)
+    monkeypatch.setattr("nudge_vdb.survey.Manner", partial(Manner, spare=spare))
     crowd, asked = make_crowd(seed=2), []
 
     class Watched(MemoryCollection):
@@ -223,16 +227,43 @@ def test_an_index_that_misses_rows_is_measured_and_warned_of(tmp_path):
     assert any("--rivals exact" in warning for warning in report["warnings"])
 
 
-def test_an_index_whose_misses_cannot_be_counted_is_warned_of(tmp_path):
-    class Approximate(MemoryCollection):
-        @property
-        def traits(self):
-            return replace(super().traits, abilities=super().traits.abilities - {Ability.EXACT_SEARCH})
+class HastyIndex(NearsightedIndex):
+    """It misses rows unless it is asked for many."""
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.asked = []
+
+    def search(self, queries, k, accuracy=Accuracy.INDEX):
+        if accuracy is Accuracy.INDEX:
+            self.asked.append(k)
+        return super().search(queries, k, Accuracy.EXACT if k >= 3 * DEPTH else accuracy)
+
+
+class Approximate(HastyIndex):
+    """Nobody can tell how much it misses."""
+
+    @property
+    def traits(self):
+        return replace(super().traits, abilities=super().traits.abilities - {Ability.EXACT_SEARCH})
+
+
+def test_an_index_is_asked_for_more_where_it_finds_too_few(tmp_path):
+    crowd = make_crowd()
+    collection = of_kind(HastyIndex, tmp_path, crowd.rows)
+    report = planned(collection, crowd.train, tmp_path / "state", rivals="search").report
+    assert report["rivals_recall"] == 1.0
+    tried, *used = dict.fromkeys(collection.asked)
+    assert (tried, used[0]) == (ceil(1.5 * DEPTH), 3 * DEPTH)
+    assert not any("--rivals exact" in warning for warning in report["warnings"])
+
+
+def test_an_index_whose_misses_cannot_be_counted_is_asked_for_more_and_warned_of(tmp_path):
     crowd = make_crowd()
     collection = of_kind(Approximate, tmp_path, crowd.rows)
     report = planned(collection, crowd.train, tmp_path / "state", rivals="search").report
     assert report["rivals_recall"] is None
+    assert min(collection.asked) == 3 * DEPTH
     assert any("cannot be measured" in warning for warning in report["warnings"])
     with pytest.raises(BadOption, match="--rivals scan"):
         planned(collection, crowd.train, tmp_path / "other", rivals="exact")

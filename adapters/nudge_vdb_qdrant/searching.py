@@ -15,8 +15,8 @@ from nudge_vdb_qdrant.keys import PointId
 
 Hits = list[tuple[float, PointId]]
 """Points with the engine's scores, best first."""
-LEAST_EF = 128
-"""An index is walked with at least so many candidates in hand; a small search by default has fewer."""
+LEAST_EF = 64
+"""An index is walked with at least so many candidates in hand, and with more where more is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
