@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-fast test-milvus test-clients test-large torture check clean
-.PHONY: bench bench-quality bench-cold bench-compute bench-memory bench-paging bench-traffic bench-cluster
+.PHONY: bench bench-quality bench-cold bench-compute bench-memory bench-paging bench-traffic bench-price bench-cluster
 
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
@@ -34,7 +34,7 @@ check: .venv/installed
 	$(BIN)/mypy
 
 # Hours: an index of a million rows is built for the last, once. Each writes its section of docs/benchmarks.md.
-bench: bench-quality bench-cold bench-compute bench-memory bench-paging bench-traffic bench-cluster
+bench: bench-quality bench-cold bench-compute bench-memory bench-paging bench-traffic bench-price bench-cluster
 
 bench-quality: .venv/installed
 	$(BIN)/python -m benchmarks.quality
@@ -54,8 +54,12 @@ bench-paging: .venv/installed
 bench-traffic: .venv/installed
 	$(BIN)/python -m benchmarks.traffic
 
+bench-price: .venv/installed
+	$(BIN)/python -m benchmarks.price
+
 bench-cluster: .venv/installed
 	$(BIN)/python -m benchmarks.pushdown
+	$(BIN)/python -m benchmarks.pushdown_milvus
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""A whole tune of a cluster, by search and by scan, against what a user would do with the clients as they are.
+"""A whole tune of a Qdrant cluster, by search and by scan, against what a user would do with the clients as they are.
 
 ``python -m benchmarks.pushdown [rows …]`` uses the collections of :mod:`benchmarks.kept_cluster`, which it builds first
 where they are not there: three nodes on this machine, six shards of two replicas each.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,17 +66,14 @@ class Took:
         return ", ".join(f"{name} {seconds:,.1f}" for name, seconds in self.parts.items()) + self.note
 
 
-def tuned(cluster: QdrantCluster, size: int, rivals: str, judgements: Path) -> tuple[float, dict[str, Any]]:
+def tuned(address: str, rivals: str, judgements: Path) -> tuple[float, dict[str, Any]]:
     """Tune by the command line, from a state of its own; return the seconds and the report, everything undone again."""
-    address = cluster.address(name_of(size), timeout="300")
     with tempfile.TemporaryDirectory() as state:
         start = time.perf_counter()
         options = ["--judgements", str(judgements), "--rivals", rivals]
         report = told(["tune", address, *options, "--state", state, "--json"])
         seconds = time.perf_counter() - start
         told(["rollback", address, "--to", "0", "--state", state, "--json"])
-    for node in cluster.nodes:
-        wait_until_green(node.server.url, name_of(size))
     return seconds, report
 
 
@@ -184,25 +181,34 @@ def finetuned(rows: int, way: str) -> float:
         return float(run(command(interpreter(), way, Path(folder)))["seconds"])
 
 
-def compared(cluster: QdrantCluster, size: int) -> list[list[object]]:
+def compared(cluster: QdrantCluster, size: int) -> list[list[str]]:
     """Return a line of the table for each way of tuning *size* rows."""
+    address, runs = cluster.address(name_of(size), timeout="300"), []
     with tempfile.TemporaryDirectory() as folder:
         judgements = as_folder(rows_of(size), Path(folder))
-        runs = {way: [tuned(cluster, size, way, judgements) for _ in range(times)] for way, times in RUNS.items()}
-    naive, expert = by_hand(cluster, size), by_an_expert(cluster, size)
-    lines: list[list[object]] = []
-    for way, tunes in runs.items():
-        seconds, report = statistics.median(lasted for lasted, _ in tunes), tunes[0][1]
+        for way in (way for way, times in RUNS.items() for _ in range(times)):
+            runs.append((way, *tuned(address, way, judgements)))
+            for node in cluster.nodes:
+                wait_until_green(node.server.url, name_of(size))
+    return lines(size, runs, by_hand(cluster, size), by_an_expert(cluster, size))
+
+
+def lines(size: int, runs: Sequence[tuple[str, float, dict[str, Any]]], naive: Took, expert: Took) -> list[list[str]]:
+    """Return the lines of *runs*, by way with their seconds and reports, and of the two paths by hand."""
+    found = []
+    for way in dict.fromkeys(way for way, _, _ in runs):
+        seconds = statistics.median(lasted for name, lasted, _ in runs if name == way)
+        report = next(report for name, _, report in runs if name == way)
         spent = ", ".join(f"{name} {each:.1f}" for name, each in report["seconds"].items())
         ratios = [f"{path.seconds / seconds:.1f}" for path in (naive, expert)]
         recall = report.get("rivals_recall")
         gamma = f"{report['step']:g}" + ("" if recall is None else f", recall {recall:.3f}")
-        lines.append([f"{size:,}", f"`--rivals {way}`", f"{seconds:,.1f}", *ratios, gamma, spent])
-    lines.append([f"{size:,}", "clients and package as shipped", f"{naive.seconds:,.0f}", "1", "", "", naive.told()])
-    lines.append([f"{size:,}", "an expert, by hand", f"{expert.seconds:,.0f}", "", "1", "", expert.told()])
-    for line in lines:
+        found.append([f"{size:,}", f"`--rivals {way}`", f"{seconds:,.1f}", *ratios, gamma, spent])
+    found.append([f"{size:,}", "clients and package as shipped", f"{naive.seconds:,.0f}", "1", "", "", naive.told()])
+    found.append([f"{size:,}", "an expert, by hand", f"{expert.seconds:,.0f}", "", "1", "", expert.told()])
+    for line in found:
         print(*line, sep=" | ", flush=True)
-    return lines
+    return found
 
 
 HEAD = ("rows", "way", "seconds", "times as fast as shipped", "as an expert", "γ", "of which")
@@ -214,8 +220,8 @@ def main() -> None:
     with kept_cluster() as cluster:
         for size in sizes:
             complete(cluster, size)
-        lines = [line for size in sizes for line in compared(cluster, size)]
-    record("A whole tune of a cluster", f"{ABOUT}\n\n{table(HEAD, lines)}")
+        found = [line for size in sizes for line in compared(cluster, size)]
+    record("A whole tune of a cluster", f"{ABOUT}\n\n{table(HEAD, found)}")
 
 
 ABOUT = """`python -m benchmarks.pushdown` (`make bench-cluster`). Qdrant 1.16.3, three nodes on one machine, six
