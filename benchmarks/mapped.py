@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nudge_vdb.budget import release
+from nudge_vdb.budget import picked, release
 from nudge_vdb.contract import Accuracy, Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors
 
 
@@ -41,8 +41,7 @@ class MappedCollection:
 
     def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
         """Copy vectors."""
-        out[:] = self.vectors[[int.from_bytes(key, "big") for key in keys]]
-        release(self.vectors)
+        out[:] = picked(self.vectors, np.array([int.from_bytes(key, "big") for key in keys]))
         return np.ones(len(keys), bool)
 
     def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:

@@ -42,7 +42,7 @@ Rivals = Annotated[
 MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
 Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
 MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
-Memory = Annotated[str, typer.Option(help="What planning may hold at once, such as 512MB or 2GiB.")]
+Memory = Annotated[str, typer.Option(help="What may be held at once, such as 512MB or 2GiB.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on although the gain is not proven; search may get worse.")]
 Throttle = Annotated[

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.errors import BadOption
@@ -16,6 +17,8 @@ USUAL = 512 * 10**6
 LEAST = 64 * 10**6
 """With less, a few thousand queries and their scores leave no room for rows."""
 SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+SCATTERED = 64
+"""Rows that are touched at once anywhere in a mapped file: around each, the kernel may map two megabytes."""
 LARGEST_BLOCK = 8 << 20
 """A block that is gone over more than once is no larger than this, whatever the budget: beyond, caches are left."""
 
@@ -58,6 +61,17 @@ class Budget:
 USUAL_BUDGET = Budget()
 
 
+def budget_of(memory: int) -> Budget:
+    """Return a budget of so many bytes.
+
+    Raises:
+        BadOption: they are too few.
+    """
+    if memory < LEAST:
+        raise BadOption(f"memory {memory!r}: expected {LEAST // 10**6}MB and above")
+    return Budget(memory)
+
+
 def parse_size(text: str) -> int:
     """Read a number of bytes such as ``512MB`` or ``1GiB``.
 
@@ -73,8 +87,26 @@ def parse_size(text: str) -> int:
 def release(array: NDArray[Any]) -> None:
     """Let the kernel take back the pages of *array*, if it is mapped from a file; what was written to it stays.
 
-    That holds for shared mappings, as all of ours are: their changes are the file's. Of a private one they were lost.
+    That holds for shared mappings, whose changes are the file's. A private one is left alone: its changes were lost.
     """
     mapped = getattr(array, "_mmap", None)
-    if isinstance(mapped, mmap.mmap):
+    if isinstance(mapped, mmap.mmap) and getattr(array, "mode", None) != "c":
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def picked(array: NDArray[Any], places: NDArray[np.int64]) -> NDArray[Any]:
+    """Return a copy of the rows of *array* at *places*, anywhere in it; what was mapped of them is let go of."""
+    found = np.empty((len(places), *array.shape[1:]), array.dtype)
+    for first in range(0, len(places), SCATTERED):
+        some = slice(first, first + SCATTERED)
+        found[some] = array[places[some]]
+        release(array)
+    return found
+
+
+def put(array: NDArray[Any], places: NDArray[np.int64], rows: NDArray[Any]) -> None:
+    """Write *rows* into *array* at *places*, anywhere in it; what was mapped of it is let go of."""
+    for first in range(0, len(places), SCATTERED):
+        some = slice(first, first + SCATTERED)
+        array[places[some]] = rows[some]
+        release(array)

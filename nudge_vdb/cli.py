@@ -22,6 +22,7 @@ from nudge_vdb.arguments import (
     Grades,
     Json,
     JudgementsPath,
+    Memory,
     Splits,
     StateFolder,
     Test,
@@ -30,6 +31,7 @@ from nudge_vdb.arguments import (
     planning,
 )
 from nudge_vdb.backends import installed
+from nudge_vdb.budget import parse_size
 from nudge_vdb.doctor import DEFAULT_ROWS, refuse_obstacles
 from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, NotProven, NudgeError
 from nudge_vdb.formats import load
@@ -125,13 +127,17 @@ def rollback(
 def carry(
     address: Address,
     gone: Annotated[bool, typer.Option("--gone", help="Rows that are not there are gone for good.")] = False,
+    memory: Memory = "512MB",
     throttle: Throttle = None,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
     """Carry the rows that are new, or embedded again, since the live version was made; for a nightly job."""
     with opened(address) as collection:
-        applied = nudge_vdb.carry(collection, gone=gone, state=state, throttle=throttle, phases=ShownPhases())
+        size = parse_size(memory)
+        applied = nudge_vdb.carry(
+            collection, gone=gone, throttle=throttle, memory=size, state=state, phases=ShownPhases()
+        )
     show(applied.report, as_json, render.move)
     raise typer.Exit(_exit_status(applied))
 
@@ -144,6 +150,7 @@ def export_map(
     test: Test = None,
     min_gain: Annotated[float | None, typer.Option(help="The gain that must be proven [as for the version].")] = None,
     confidence: Annotated[float | None, typer.Option(help="Of the interval of the gain [as for the version].")] = None,
+    memory: Memory = "512MB",
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -156,6 +163,7 @@ def export_map(
             test=apart(test, "test"),
             min_gain=min_gain,
             confidence=confidence,
+            memory=parse_size(memory),
             state=state,
             phases=ShownPhases(),
         )
@@ -272,13 +280,19 @@ def evaluate(
     split: Splits = None,
     metric: Annotated[str, typer.Option(help="One or more, separated by commas.")] = "ndcg@10",
     grades: Grades = False,
+    memory: Memory = "512MB",
     state: StateFolder = None,  # noqa: ARG001 - every verb takes it
     as_json: Json = False,
 ) -> None:
     """Score the live vectors on judgements."""
     with opened(address) as collection:
         found = nudge_vdb.evaluate(
-            collection, load(judgements, split or []), metric=metric, grades=grades, phases=ShownPhases()
+            collection,
+            load(judgements, split or []),
+            metric=metric,
+            grades=grades,
+            memory=parse_size(memory),
+            phases=ShownPhases(),
         )
     show({"metric": metric, "score": next(iter(found.scores.values())), **asdict(found)}, as_json, render.evaluation)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nudge_vdb.budget import USUAL, budget_of
 from nudge_vdb.contract import Collection
 from nudge_vdb.ground import places_of
 from nudge_vdb.judgements import Judgements, binary
@@ -41,23 +42,25 @@ def evaluate(
     *,
     metric: str = "ndcg@10",
     grades: bool = False,
+    memory: int = USUAL,
     phases: Phases | None = None,
 ) -> Evaluation:
     """Score every query of *judgements* against every row of *collection*, exactly, as the vectors are now.
 
     *metric* may name several, separated by commas. Equal scores are ordered by row id, descending, as trec_eval does.
+    No more than *memory* bytes are held at once, besides the judgements.
 
     Raises:
-        BadInput: the judgements or the metric cannot be used.
+        BadInput: the judgements, the metric or *memory* cannot be used.
         EngineError: the engine cannot be reached, or refuses.
     """
-    measures = [parse_measure(name) for name in metric.split(",")]
+    budget, measures = budget_of(memory), [parse_measure(name) for name in metric.split(",")]
     refuse_other_widths(collection.traits, {"judgements": judgements})
     collection, phases = Patient(collection), phases or Phases()
     with tempfile.TemporaryDirectory(prefix="nudge-vdb-") as folder:
         with phases("page out", collection.count()) as step:
             keys = locate(collection, list(dict.fromkeys(judgements.rows)))
-            pages = page_out(collection, Path(folder) / "pages", step)
+            pages = page_out(collection, Path(folder) / "pages", step, budget)
         given = spelled(judgements if grades else binary(judgements), keys, collection)
         judged = present(given, keys, places_of(pages, set(keys.values())))
         with phases("compute"):
@@ -73,4 +76,4 @@ def _table(collection: Collection, pages: Pages, judgements: Judgements, measure
     def parts() -> Iterator[Part]:
         return ((np.arange(part.start, part.stop), pages.vectors[part]) for part in pages.chunks())
 
-    return scores(judgements, parts, texts, collection.traits.metric, measures)
+    return scores(judgements, parts, texts, collection.traits.metric, measures, pages.budget)

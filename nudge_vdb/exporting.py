@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from nudge_vdb.budget import USUAL
 from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Traits, Vectors, as_stored
 from nudge_vdb.durable import put_array
 from nudge_vdb.errors import BadOption, UnfitCollection
@@ -67,6 +68,7 @@ def export_map(
     test: Judgements | None = None,
     min_gain: float | None = None,
     confidence: float | None = None,
+    memory: int = USUAL,
     state: Folder = None,
     phases: Phases | None = None,
 ) -> Plan:
@@ -74,7 +76,8 @@ def export_map(
 
     That version holds the judged rows alone. Its gain is measured on *test*, with M applied to the queries that
     *version* was not trained on; without 20 of those it is not proven, and only force applies it. Metric and grades are
-    those of *version*, and so are *min_gain* and *confidence* where they are not given.
+    those of *version*, and so are *min_gain* and *confidence* where they are not given. To measure, no more than
+    *memory* bytes are held at once, besides the judgements.
 
     Raises:
         BadOption: the version carries nothing, the collection compares by distance, or *path* is taken or cannot be
@@ -90,7 +93,7 @@ def export_map(
     with home.locked():
         require_own(Patient(collection), home)
         form = Form.of(home.version(version), collection.traits)
-        terms = _terms(form.version, min_gain, confidence)
+        terms = _terms(form.version, min_gain, confidence, memory)
         kept = _prepared(Patient(collection), home, form, test, terms, phases)
         forget(home.pages)
     _write(out, form.matrix, kept)
@@ -174,11 +177,11 @@ def _apart(content: Content, mapped: Map, reach: float, part: slice, traits: Tra
     return part.start + np.flatnonzero(~theirs), np.linalg.norm(units + reach * mapped.directions(units), axis=1)
 
 
-def _terms(version: Version, min_gain: float | None, confidence: float | None) -> Options:
+def _terms(version: Version, min_gain: float | None, confidence: float | None, memory: int) -> Options:
     """Return what *version* was proven by, as far as it says, with what is asked for instead."""
     known: dict[str, Any] = {name: version.manifest[name] for name in TERMS if name in version.manifest}
     asked = {"min_gain": min_gain, "confidence": confidence}
-    return Options(**known | {name: value for name, value in asked.items() if value is not None})
+    return Options(**known | {name: value for name, value in asked.items() if value is not None}, memory=memory)
 
 
 def _prepared(
@@ -219,7 +222,7 @@ def _measured(
     """Return the figures of the form on the queries of *test* that the version was not trained on."""
     with phases("page out", collection.count()) as step:
         keys = locate(collection, list(dict.fromkeys(test.rows)))
-        pages = page_out(collection, home.pages, step)
+        pages = page_out(collection, home.pages, step, terms.budget)
     with phases("compute"):
         ground = settle(collection, pages, Lineage(home), [*keys.values(), *form.content().keys], home.journal.live)
         graded = test if terms.grades else binary(test)
@@ -229,8 +232,11 @@ def _measured(
             return _not_measured(f"{unseen.sum()} test queries did not train, and {FEWEST_QUERIES} are needed")
         multiplied = as_sent(judged, form.matrix)
         metric, rule = home.traits.metric, [terms.measure]
-        before = scores(judged, lambda: ground.parts_without(np.empty(0, np.int64)), ground.texts, metric, rule)[0]
-        after = scores(multiplied, lambda: _stored(ground, form), ground.texts, metric, rule)[0]
+        stored = (lambda: ground.parts_without(np.empty(0, np.int64)), lambda: _stored(ground, form))
+        before, after = (
+            scores(queries, parts, ground.texts, metric, rule, pages.budget)[0]
+            for queries, parts in zip((judged, multiplied), stored, strict=True)
+        )
     found = prove(np.stack([before, after])[:, unseen], terms.confidence, terms.min_gain, terms.seed)
     measured = f"measured on {unseen.sum()} test queries that did not train, M applied to them"
     return {**asdict(found), "reason": f"{measured}: {found.reason}"}

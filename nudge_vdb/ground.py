@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nudge_vdb.budget import put
 from nudge_vdb.contract import Collection, RowKey, Vectors
 from nudge_vdb.errors import UnfitCollection
 from nudge_vdb.keys import KeyTable
@@ -99,10 +100,10 @@ def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Seque
     live, strangers = pages.scratch("live", len(moved)), []
     for first in range(0, len(moved), SETTLED_AT_ONCE):
         some = slice(first, min(first + SETTLED_AT_ONCE, len(moved)))
-        keys, held = pages.keys.at(moved[some]), pages.vectors[moved[some]]
+        keys, held = pages.keys.at(moved[some]), pages.at(moved[some])
         base, known = lineage.bases(keys, held)
         live[some] = held
-        pages.vectors[moved[some][known]] = base[known]
+        put(pages.vectors, moved[some][known], base[known])
         strange = ~known & lineage.holds(version, keys)
         strangers += [collection.text_of(key) for key, theirs in zip(keys, strange, strict=True) if theirs]
     return Ground(pages, place, moved, live, strangers, collection.text_of)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nudge_vdb.budget import picked
 from nudge_vdb.contract import Collection, RowKey, Traits
 from nudge_vdb.errors import BadJudgements, UnfitCollection
 from nudge_vdb.ground import Ground
@@ -111,7 +112,7 @@ def _keep(judgements: Judgements, pairs: NDArray[np.bool_]) -> Judgements:
     return replace(
         judgements,
         query_ids=tuple(judgements.query_ids[place] for place in queries),
-        vectors=judgements.vectors[queries],
+        vectors=picked(judgements.vectors, queries),
         query=query,
         rows=tuple(text for text, kept in zip(judgements.rows, pairs, strict=True) if kept),
         grades=judgements.grades[pairs],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.budget import release
+from nudge_vdb.budget import picked, release
 from nudge_vdb.contract import Vectors
 from nudge_vdb.judgements import COMPARED_AT_ONCE, Ints, Judgements
 
@@ -31,7 +31,7 @@ def merged(judgements: Judgements) -> Judgements:
     flat = [(row, *values) for rows in pairs for row, values in rows.items()]
     return Judgements(
         tuple(judgements.query_ids[first] for first in kept),
-        judgements.vectors if len(kept) == len(judgements) else judgements.vectors[kept],
+        judgements.vectors if len(kept) == len(judgements) else picked(judgements.vectors, kept),
         np.repeat(np.arange(len(kept)), [len(rows) for rows in pairs]),
         tuple(row for row, _, _ in flat),
         np.array([grade for _, grade, _ in flat]),

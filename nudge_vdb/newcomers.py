@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nudge_vdb.budget import USUAL, Budget, budget_of
 from nudge_vdb.contract import Collection, Mask, Traits, Vectors
 from nudge_vdb.errors import StateConflict
 from nudge_vdb.ground import Ground, settle
@@ -33,6 +34,7 @@ def carry(
     gone: bool = False,
     state: Folder = None,
     throttle: float | None = None,
+    memory: int = USUAL,
     phases: Phases | None = None,
 ) -> Applied:
     """Move the rows that the live version does not know, or knows with another base, by the map of that version.
@@ -40,16 +42,18 @@ def carry(
     The other rows of the version stay where they are. What is written is a new version, which can be undone like any
     other; where there is nothing to carry, there is none. Nothing is tuned again, so no judgements are needed. Rows of
     the live version that are not there may come back, so they stay in it; with *gone*, they are gone for good. No more
-    than *throttle* rows are written, and afterwards read back, in a second.
+    than *throttle* rows are written, and afterwards read back, in a second. No more than
+    *memory* bytes are held at once to find where rows go.
 
     The new version holds all that the one before it held. So versions of earlier carries are dropped, except the one
     that the live version came from, and those that alone know the base of a row.
 
     Raises:
-        BadOption: *throttle* is no number of rows per second.
+        BadOption: *throttle* is no number of rows per second, or *memory* is too little.
         StateConflict: no version is live, the live one carries nothing, or a move was interrupted.
     """
     require_rate(throttle)
+    budget = budget_of(memory)
     home, phases = known_state(collection, state), phases or Phases()
     if _died_carrying(home):
         resume(collection, state=state, throttle=throttle, phases=phases)
@@ -57,7 +61,7 @@ def carry(
     with home.locked():
         require_own(Patient(collection), home)
         live = _live(home)
-        version = _extended(Patient(collection), home, live, phases, gone=gone)
+        version = _extended(Patient(collection), home, live, phases, budget, gone=gone)
         forget(home.pages)
     applied = apply(as_plan(collection, home, version, phases), force=True, throttle=throttle)
     with home.locked(), phases("prune"):
@@ -92,10 +96,12 @@ def _live(home: State) -> Version:
     return version
 
 
-def _extended(collection: Collection, home: State, live: Version, phases: Phases, *, gone: bool) -> Version:
+def _extended(
+    collection: Collection, home: State, live: Version, phases: Phases, budget: Budget, *, gone: bool
+) -> Version:
     """Return the live version with newcomers, or as it is if there are none."""
     with phases("page out", collection.count()) as step:
-        pages = page_out(collection, home.pages, step)
+        pages = page_out(collection, home.pages, step, budget)
     with phases("compute"):
         ground = settle(collection, pages, Lineage(home), [], live.number)
         placement = Extension(ground, live.content, float(live.manifest["reach"]), home.traits)

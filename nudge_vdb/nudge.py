@@ -18,7 +18,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.budget import release
+from nudge_vdb.budget import picked
 from nudge_vdb.contract import Vectors
 
 Floats = NDArray[np.float64]
@@ -135,10 +135,9 @@ class Pulls:
         total = np.zeros((last - first, self.queries.shape[1]))
         start, stop = np.searchsorted(self.row, [first, last])
         for part in self._parts(int(start), int(stop)):
-            pushes = self.queries[self.query[part]] * self.weight[part, None]
+            pushes = picked(self.queries, self.query[part]) * self.weight[part, None]
             rows, starts = np.unique(self.row[part], return_index=True)
             total[rows - first] += np.add.reduceat(pushes, starts, axis=0)
-            release(self.queries)
         return total
 
     def _parts(self, start: int, stop: int) -> Iterator[slice]:

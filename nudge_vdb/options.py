@@ -7,7 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from nudge_vdb.budget import LEAST, USUAL, Budget
+from nudge_vdb.budget import USUAL, Budget, budget_of
 from nudge_vdb.contract import Ability, Metric, Traits
 from nudge_vdb.errors import BadOption
 from nudge_vdb.metrics import Measure, parse_measure
@@ -93,7 +93,7 @@ class Options:
         _within("confidence", self.confidence, 0.5 <= self.confidence < 1, "0.5 up to, but not, 1")
         _within("max_queries", self.max_queries, self.max_queries >= 1, "1 and above")
         _within("seed", self.seed, self.seed >= 0, "0 and above")
-        _within("memory", self.memory, self.memory >= LEAST, f"{LEAST // 10**6}MB and above")
+        budget_of(self.memory)
         if self.step is not None:
             farthest = 2.0 if self.method == Method.NUDGE_N else 100.0
             _within("step", self.step, 0 < self.step <= farthest, f"above 0 up to {farthest:g} for {self.method}")
@@ -101,7 +101,7 @@ class Options:
     @property
     def budget(self) -> Budget:
         """What may be held at once."""
-        return Budget(self.memory)
+        return budget_of(self.memory)
 
     @property
     def measure(self) -> Measure:

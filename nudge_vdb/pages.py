@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.budget import USUAL_BUDGET, Budget, Share, release
+from nudge_vdb.budget import USUAL_BUDGET, Budget, Share, picked, release
 from nudge_vdb.contract import Collection, Mask, Page, Traits, Vectors
 from nudge_vdb.durable import BLOCK, make_folder, read_sealed, sealed, write_json
 from nudge_vdb.errors import StateDamaged
@@ -82,9 +82,7 @@ class Pages:
 
     def at(self, places: NDArray[np.int64]) -> Vectors:
         """Return a copy of the vectors at *places*; what was mapped of them is let go of."""
-        vectors = np.array(self.vectors[places])
-        release(self.vectors)
-        return vectors
+        return picked(self.vectors, places)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nudge_vdb.budget import Share, release
+from nudge_vdb.budget import Share, put, release
 from nudge_vdb.choice import Choice
 from nudge_vdb.contract import Mask, RowKey, Traits, Vectors, as_stored
 from nudge_vdb.errors import BadOption
@@ -40,11 +40,9 @@ def moved_rows(course: Course, step: float, seen: Seen) -> Content:
     done = 0
     for part in _slices(course):
         some = at[done : done + int(moving[part].sum())]
-        base[some] = course.base(part)[moving[part]]
-        tuned[some] = nudged(course, part, step)[1][moving[part]]
+        put(base, some, course.base(part)[moving[part]])
+        put(tuned, some, nudged(course, part, step)[1][moving[part]])
         done += len(some)
-        release(base)
-        release(tuned)
     return Content(keys, base, tuned, seen)
 
 
@@ -213,10 +211,8 @@ def gathered(
     base, tuned = (pages.scratch(name, len(keys)) for name in ("base", "tuned"))
     for part in pages.chunks():
         some = slice(*np.searchsorted(places, [part.start, part.stop]))
-        base[at[some]] = pages.vectors[places[some]]
-        tuned[at[some]] = tuned_of(part)[places[some] - part.start]
-        release(base)
-        release(tuned)
+        put(base, at[some], pages.vectors[places[some]])
+        put(tuned, at[some], tuned_of(part)[places[some] - part.start])
     if away is None or not absent:
         return Content(keys, base, tuned, seen, mapped.matrix)
     theirs = at[len(places) :]

@@ -10,7 +10,7 @@ import pytest
 import nudge_vdb
 from benchmarks.clustered import Clustered
 from benchmarks.mapped import MappedCollection
-from nudge_vdb.budget import LEAST, Budget, Share, parse_size, release
+from nudge_vdb.budget import LEAST, Budget, Share, parse_size, picked, put, release
 from nudge_vdb.cli import main
 from nudge_vdb.errors import BadOption
 from nudge_vdb.judgements import Judgements
@@ -39,11 +39,14 @@ def test_a_budget_in_which_nothing_fits_is_refused_with_the_least_that_will_do()
     assert Options(memory=LEAST).budget == Budget(LEAST)
 
 
-def test_the_command_line_takes_a_budget_and_refuses_one_that_is_too_small(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("command", ["plan", "evaluate", "carry"])
+def test_the_command_line_takes_a_budget_and_refuses_one_that_is_too_small(command, monkeypatch, capsys, tmp_path):
     path = tmp_path / "judgements.jsonl"
     path.write_text(json.dumps({"query_id": "q", "vector": [1.0, 0.0], "relevant": ["1"]}))
-    call = ["plan", f"qdrant+local://{tmp_path}/none", "--judgements", str(path), "--memory", "1MB", "--json"]
-    monkeypatch.setattr("nudge_vdb.arguments.opened", opened_world)
+    judged = [] if command == "carry" else ["--judgements", str(path)]
+    call = [command, f"qdrant+local://{tmp_path}/none", *judged, "--memory", "1MB", "--json"]
+    for module in ("arguments", "cli"):
+        monkeypatch.setattr(f"nudge_vdb.{module}.opened", opened_world)
     monkeypatch.setattr("sys.argv", ["nudge-vdb", *call])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -72,7 +75,7 @@ def test_every_share_leaves_room_for_at_least_one():
 @pytest.mark.parametrize("choices", [{}, {"carry": "on", "cold_share": 0.5}, {"method": "nudge-n", "step": 0.3}])
 def test_a_plan_does_not_depend_on_its_budget(worlds, choices, tmp_path, monkeypatch):
     """Down to one row, one pair and one query at a time."""
-    monkeypatch.setattr("nudge_vdb.options.LEAST", 1)
+    monkeypatch.setattr("nudge_vdb.budget.LEAST", 1)
     world = worlds(apart=0.5)
     plans = [
         nudge_vdb.plan(
@@ -108,14 +111,20 @@ def large(tmp_path_factory):
 def test_a_plan_holds_no_more_than_its_budget(large, carry, tmp_path):
     """The rows alone are 41 MB, their scores 320 MB."""
     collection, judgements = large
-    assert peak(collection, judgements, tmp_path / "small", LEAST, carry) < LEAST
+    choices = {"memory": LEAST, "carry": carry, "rivals": "scan"}
+    assert peak(nudge_vdb.plan, collection, judgements, state=tmp_path, **choices) < LEAST
 
 
-def peak(collection, judgements, state, memory, carry):
-    """Return the most bytes that were held at once while planning."""
+def test_scoring_a_collection_holds_no_more_than_its_budget(large):
+    collection, judgements = large
+    assert peak(nudge_vdb.evaluate, collection, judgements, memory=LEAST) < LEAST
+
+
+def peak(work, *arguments, **options):
+    """Return the most bytes that are held at once."""
     tracemalloc.start()
     try:
-        nudge_vdb.plan(collection, judgements, state=state, memory=memory, carry=carry, rivals="scan")
+        work(*arguments, **options)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -130,6 +139,25 @@ def test_what_was_written_to_pages_stays_when_they_are_let_go_of(tmp_path):
     release(pages.vectors)
     assert pages.vectors[:, 0].tolist() == list(range(200))
     assert (pages.at(np.array([7, 3]))[:, 0] == [7, 3]).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 200])
+def test_rows_anywhere_in_a_file_are_read_and_written_a_few_at_a_time(count, tmp_path):
+    rng = np.random.default_rng(count)
+    places, rows = rng.permutation(300)[:count], rng.normal(size=(300, 3)).astype(np.float32)
+    mapped = np.memmap(tmp_path / "rows", np.float32, "w+", shape=rows.shape)
+    mapped[:] = 7
+    put(mapped, places, rows[places])
+    assert (picked(mapped, places) == rows[places]).all()
+    assert (np.delete(mapped, places, axis=0) == 7).all()
+
+
+def test_what_somebody_changed_in_a_private_mapping_is_not_lost(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((200, 3)))
+    theirs = np.load(tmp_path / "rows.npy", mmap_mode="c")
+    theirs[:] = 1
+    assert (picked(theirs, np.arange(200)) == 1).all()
+    assert (theirs == 1).all()
 
 
 def test_letting_go_of_what_is_not_mapped_does_nothing():
