@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -45,12 +46,21 @@ class Sampler:
 
     def _sample(self) -> None:
         while not self._over.wait(SAMPLED_EVERY):
-            self._counts[_phase(sys._current_frames().get(self._thread))] += 1
+            self._counts[_phase(_frames().get(self._thread))] += 1
 
     def seconds(self) -> dict[str, float]:
         """Return how long each phase lasted."""
         samples = max(1, sum(self._counts.values()))
         return {phase: self._lasted * count / samples for phase, count in self._counts.items()}
+
+
+def _frames() -> dict[int, FrameType]:
+    """Return the frame of every thread; a collection of garbage in the middle may hang Python 3.11 (gh-106883)."""
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        gc.enable()
 
 
 def _phase(frame: FrameType | None) -> str:
