@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nudge_vdb.budget import picked, release
 from nudge_vdb.contract import Accuracy, Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors
+from nudge_vdb.mapped import picked, release
 
 
 @dataclass(frozen=True)

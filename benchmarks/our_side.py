@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peak import Watch
-from nudge_vdb.budget import Budget, parse_size, release
+from nudge_vdb.budget import Budget, parse_size
 from nudge_vdb.contract import Metric, Vectors
 from nudge_vdb.exam import Exam, Field
+from nudge_vdb.mapped import release
 from nudge_vdb.nudge import Ints, Method, Pulls, rays_n, unit
 from nudge_vdb.rivals import Part, best_rows
 from nudge_vdb.selection import authors_step

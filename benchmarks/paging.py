@@ -227,8 +227,8 @@ def main() -> None:
 def told(engine: str, lines: list[list[str]]) -> str:
     """Return the section on *engine*."""
     return f"""`python -m benchmarks.paging {engine}`, rows per second, medians of {RUNS} runs in turn. The client's
-loop reads pages of the size of {", ".join(map(str, PAGES))} that was fastest; the wire is the same pages received
-by one request after the other, and thrown away.
+loop reads pages of the size of {", ".join(map(str, PAGES))} that was fastest; the wire is pages of 8 MiB, as the
+adapter asks for them, received by one request after the other, and thrown away.
 
 {table(HEAD, lines)}"""
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from nudge_vdb.errors import BadOption
 
@@ -17,8 +12,6 @@ USUAL = 512 * 10**6
 LEAST = 64 * 10**6
 """With less, a few thousand queries and their scores leave no room for rows."""
 SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-SCATTERED = 64
-"""Rows that are touched at once anywhere in a mapped file: around each, the kernel may map two megabytes."""
 LARGEST_BLOCK = 8 << 20
 """A block that is gone over more than once is no larger than this, whatever the budget: beyond, caches are left."""
 
@@ -82,31 +75,3 @@ def parse_size(text: str) -> int:
     if not match:
         raise BadOption(f"memory {text!r}: expected a size such as 512MB or 1GiB")
     return int(float(match[1]) * SIZES[match[2] or ""])
-
-
-def release(array: NDArray[Any]) -> None:
-    """Let the kernel take back the pages of *array*, if it is mapped from a file; what was written to it stays.
-
-    That holds for shared mappings, whose changes are the file's. A private one is left alone: its changes were lost.
-    """
-    mapped = getattr(array, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and getattr(array, "mode", None) != "c":
-        mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def picked(array: NDArray[Any], places: NDArray[np.int64]) -> NDArray[Any]:
-    """Return a copy of the rows of *array* at *places*, anywhere in it; what was mapped of them is let go of."""
-    found = np.empty((len(places), *array.shape[1:]), array.dtype)
-    for first in range(0, len(places), SCATTERED):
-        some = slice(first, first + SCATTERED)
-        found[some] = array[places[some]]
-        release(array)
-    return found
-
-
-def put(array: NDArray[Any], places: NDArray[np.int64], rows: NDArray[Any]) -> None:
-    """Write *rows* into *array* at *places*, anywhere in it; what was mapped of it is let go of."""
-    for first in range(0, len(places), SCATTERED):
-        some = slice(first, first + SCATTERED)
-        array[places[some]] = rows[some]
-        release(array)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.errors import StateDamaged
+from nudge_vdb.mapped import release
 
 BLOCK = 1 << 20
 
@@ -85,9 +86,14 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Make *path* a .npy file of *array*; durable when it returns."""
+    """Make *path* a .npy file of *array*; durable when it returns. What was mapped of *array* is let go of."""
     with path.open("wb") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        header = np.lib.format.header_data_from_array_1_0(array) | {"fortran_order": False}
+        np.lib.format.write_array_header_1_0(file, header)
+        rows = max(1, BLOCK // max(1, array[:1].nbytes))
+        for first in range(0, len(array), rows):
+            file.write(np.ascontiguousarray(array[first : first + rows]).tobytes())
+            release(array)
         file.flush()
         os.fsync(file.fileno())
 

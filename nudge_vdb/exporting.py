@@ -80,8 +80,8 @@ def export_map(
     *memory* bytes are held at once, besides the judgements.
 
     Raises:
-        BadOption: the version carries nothing, the collection compares by distance, or *path* is taken or cannot be
-            written; the last is looked at before anything else.
+        BadOption: the version carries nothing, the collection compares by distance, *memory* is too little, or *path*
+            is taken or cannot be written; the last is looked at before anything else.
         UnfitCollection: M cannot be inverted well enough.
     """
     out = _free_place(Path(path).expanduser())

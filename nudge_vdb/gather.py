@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
 from nudge_vdb.contract import Ability, Accuracy, Collection, Page, RowKey, Vectors
+from nudge_vdb.errors import Refused
 from nudge_vdb.pages import Filling, Progress, finite
 
 FETCHED_BYTES = 4 << 20
@@ -27,7 +29,7 @@ WORTH = 0.7
 """In between it is twice as large where that brought the time of a query below this share of what it was."""
 SPARES = (1.5, 3.0, 6.0)
 """How many times as many rows as are kept are asked for: a few more, since some of them will be named ones, and more
-where the index would find too few, since it is walked with more candidates in hand for it."""
+where the index would find too few, since a graph is walked with more candidates in hand for them."""
 TRIED_QUERIES = 20
 """How many queries the recall of the index is measured on."""
 ENOUGH_RECALL = 0.98
@@ -106,19 +108,31 @@ def _next(size: int, lasted: float, before: float) -> int:
 
 
 def tried(collection: Collection, queries: Vectors, depth: int) -> tuple[float, float | None]:
-    """Return how many times as many rows to ask the index for, so that it finds nearly all of the best *depth* rows.
+    """Return how many times as many rows to ask the index for, so that it finds the best *depth* as far as it can.
 
     And the share of them that it then finds, None where that cannot be told.
     """
-    if Ability.EXACT_SEARCH not in collection.traits.abilities or not len(queries):
-        return SPARES[1], None
     some = queries[np.linspace(0, len(queries) - 1, min(TRIED_QUERIES, len(queries))).astype(int)]
+    if Ability.EXACT_SEARCH not in collection.traits.abilities or not len(some):
+        return _allowed(collection, some, depth), None
     best = _first(collection, some, depth, SPARES[0], Accuracy.EXACT)
-    for spare in SPARES:
-        recall = _shared(_first(collection, some, depth, spare, Accuracy.INDEX), best)
-        if recall >= ENOUGH_RECALL:
+    found = [(_shared(_first(collection, some, depth, SPARES[0], Accuracy.INDEX), best), SPARES[0])]
+    for spare in SPARES[1:]:
+        if found[-1][0] >= ENOUGH_RECALL:
             break
+        with suppress(Refused):  # which goes no deeper, and what was found so far may do
+            found.append((_shared(_first(collection, some, depth, spare, Accuracy.INDEX), best), spare))
+    recall, spare = max(found, key=lambda each: each[0])
     return spare, recall
+
+
+def _allowed(collection: Collection, some: Vectors, depth: int) -> float:
+    """Return how many times as many rows to ask for where nobody can tell what is found: more, if they may be had."""
+    try:
+        _first(collection, some, depth, SPARES[1], Accuracy.INDEX)
+    except Refused:
+        return SPARES[0]
+    return SPARES[1]
 
 
 def _first(collection: Collection, queries: Vectors, depth: int, spare: float, accuracy: Accuracy) -> list[set[RowKey]]:

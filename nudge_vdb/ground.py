@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nudge_vdb.budget import put
 from nudge_vdb.contract import Collection, RowKey, Vectors
 from nudge_vdb.errors import UnfitCollection
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.mapped import put, release
 from nudge_vdb.nudge import Floats, Ints
 from nudge_vdb.pages import Pages
 from nudge_vdb.rivals import Part
@@ -53,6 +53,7 @@ class Ground:
             vectors = np.array(self.pages.vectors[part])
             first, last = np.searchsorted(self.moved, [part.start, part.stop])
             vectors[self.moved[first:last] - part.start] = self.live[first:last]
+            release(self.live)
             yield np.arange(part.start, part.stop), vectors
 
     def parts_without(self, places: Ints) -> Iterator[Part]:
@@ -103,6 +104,7 @@ def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Seque
         keys, held = pages.keys.at(moved[some]), pages.at(moved[some])
         base, known = lineage.bases(keys, held)
         live[some] = held
+        release(live)
         put(pages.vectors, moved[some][known], base[known])
         strange = ~known & lineage.holds(version, keys)
         strangers += [collection.text_of(key) for key, theirs in zip(keys, strange, strict=True) if theirs]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nudge_vdb.budget import release
 from nudge_vdb.contract import Vectors
 from nudge_vdb.errors import BadJudgements
+from nudge_vdb.mapped import release
 
 Relevant = Mapping[str, float] | Mapping[int, float] | Sequence[str] | Sequence[int]
 """The rows that answer one query: ids, or ids with grades; grades of 0 and below are no judgement."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.budget import picked
 from nudge_vdb.contract import Collection, RowKey, Traits
 from nudge_vdb.errors import BadJudgements, UnfitCollection
 from nudge_vdb.ground import Ground
 from nudge_vdb.judgements import Judgements, binary
+from nudge_vdb.mapped import picked
 from nudge_vdb.merging import merged
 from nudge_vdb.nudge import Ints
 from nudge_vdb.options import Options

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.budget import picked, release
 from nudge_vdb.contract import Vectors
 from nudge_vdb.judgements import COMPARED_AT_ONCE, Ints, Judgements
+from nudge_vdb.mapped import picked, release
 
 SAME_QUERY = 1e-4
 """Two unit queries nearer than this are one query, embedded twice."""
@@ -81,7 +81,10 @@ def _unit(vectors: Vectors) -> NDArray[np.float64]:
 def _equal(vectors: Vectors, left: Ints, right: Ints) -> NDArray[np.bool_]:
     """Tell which queries at *left* and *right* are the same but for rounding."""
     parts = (slice(first, first + COMPARED_AT_ONCE) for first in range(0, len(left), COMPARED_AT_ONCE))
-    apart = [np.linalg.norm(_unit(vectors[left[part]]) - _unit(vectors[right[part]]), axis=1) for part in parts]
+    apart = [
+        np.linalg.norm(_unit(picked(vectors, left[part])) - _unit(picked(vectors, right[part])), axis=1)
+        for part in parts
+    ]
     return np.concatenate([np.empty(0), *apart]) <= SAME_QUERY
 
 

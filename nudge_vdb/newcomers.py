@@ -12,6 +12,7 @@ from nudge_vdb.contract import Collection, Mask, Traits, Vectors
 from nudge_vdb.errors import StateConflict
 from nudge_vdb.ground import Ground, settle
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.mapped import release
 from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Ints
 from nudge_vdb.pace import require_rate
@@ -42,8 +43,8 @@ def carry(
     The other rows of the version stay where they are. What is written is a new version, which can be undone like any
     other; where there is nothing to carry, there is none. Nothing is tuned again, so no judgements are needed. Rows of
     the live version that are not there may come back, so they stay in it; with *gone*, they are gone for good. No more
-    than *throttle* rows are written, and afterwards read back, in a second. No more than
-    *memory* bytes are held at once to find where rows go.
+    than *throttle* rows are written, and afterwards read back, in a second, and no more than *memory* bytes held at
+    once to find where rows go.
 
     The new version holds all that the one before it held. So versions of earlier carries are dropped, except the one
     that the live version came from, and those that alone know the base of a row.
@@ -156,6 +157,8 @@ class Extension:
         rows = np.flatnonzero(places >= 0)
         rows = rows[(self._content.base[places[rows]] == base[rows]).all(axis=1)]
         placed[rows] = self._content.tuned[places[rows]]
+        release(self._content.base)
+        release(self._content.tuned)
         known = np.zeros(len(base), bool)
         known[rows] = True
         return moving | known, known, placed

@@ -18,8 +18,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.budget import picked
 from nudge_vdb.contract import Vectors
+from nudge_vdb.mapped import picked
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.budget import USUAL_BUDGET, Budget, Share, picked, release
+from nudge_vdb.budget import USUAL_BUDGET, Budget, Share
 from nudge_vdb.contract import Collection, Mask, Page, Traits, Vectors
 from nudge_vdb.durable import BLOCK, make_folder, read_sealed, sealed, write_json
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
+from nudge_vdb.mapped import picked, release
 
 PAGE_BYTES = 8 << 20
 """What the vectors of one request take at most."""

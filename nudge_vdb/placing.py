@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nudge_vdb.budget import Share, put, release
+from nudge_vdb.budget import Share
 from nudge_vdb.choice import Choice
 from nudge_vdb.contract import Mask, RowKey, Traits, Vectors, as_stored
 from nudge_vdb.errors import BadOption
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.keys import KeyTable
+from nudge_vdb.mapped import picked, put, release
 from nudge_vdb.nudge import RAYS, Floats, Ints, Method, Rays, unit
 from nudge_vdb.pages import Pages
 from nudge_vdb.planning import Course
@@ -218,8 +219,8 @@ def gathered(
     theirs = at[len(places) :]
     for first in range(0, len(theirs), COMPARED_AT_ONCE):
         some = slice(first, first + COMPARED_AT_ONCE)
-        base[theirs[some]] = away.content.base[away.places[some]]
-        tuned[theirs[some]] = away.content.tuned[away.places[some]]
+        put(base, theirs[some], picked(away.content.base, away.places[some]))
+        put(tuned, theirs[some], picked(away.content.tuned, away.places[some]))
     return Content(keys, base, tuned, seen, mapped.matrix, away=np.sort(theirs))
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nudge_vdb.budget import release
 from nudge_vdb.carrying import Examples, Unjudged, carried_table
 from nudge_vdb.contract import Traits, Vectors
 from nudge_vdb.exam import Exam, Field
 from nudge_vdb.ground import Ground
+from nudge_vdb.mapped import release
 from nudge_vdb.matching import Judged, sample, some_queries
 from nudge_vdb.nudge import Floats, Ints, Method, Pulls, unit
 from nudge_vdb.options import Options

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.budget import release
 from nudge_vdb.contract import Mask, Vectors
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.mapped import release
 from nudge_vdb.nudge import Ints, unit
 
 SAME_COSINE = 1 - 1e-4

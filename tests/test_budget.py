@@ -10,10 +10,11 @@ import pytest
 import nudge_vdb
 from benchmarks.clustered import Clustered
 from benchmarks.mapped import MappedCollection
-from nudge_vdb.budget import LEAST, USUAL, Budget, Share, parse_size, picked, put, release
+from nudge_vdb.budget import LEAST, USUAL, Budget, Share, parse_size
 from nudge_vdb.cli import main
 from nudge_vdb.errors import BadOption
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.mapped import picked, put, release
 from nudge_vdb.options import Options
 from nudge_vdb.pages import page_out
 from nudge_vdb.testing import example_rows, memory_fixture
@@ -142,14 +143,25 @@ def test_what_was_written_to_pages_stays_when_they_are_let_go_of(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 200])
-def test_rows_anywhere_in_a_file_are_read_and_written_a_few_at_a_time(count, tmp_path):
+def test_rows_anywhere_in_a_file_are_read_and_written_a_few_at_a_time(count, tmp_path, monkeypatch):
     rng = np.random.default_rng(count)
     places, rows = rng.permutation(300)[:count], rng.normal(size=(300, 3)).astype(np.float32)
     mapped = np.memmap(tmp_path / "rows", np.float32, "w+", shape=rows.shape)
     mapped[:] = 7
+    released = []
+    monkeypatch.setattr("nudge_vdb.mapped.release", released.append)
     put(mapped, places, rows[places])
+    assert len(released) == -(-count // 64)
     assert (picked(mapped, places) == rows[places]).all()
+    assert len(released) == 2 * -(-count // 64)
     assert (np.delete(mapped, places, axis=0) == 7).all()
+
+
+def test_places_and_rows_that_are_not_as_many_are_refused():
+    held = np.zeros((9, 2))
+    with pytest.raises(ValueError, match="1 rows for 3 places"):
+        put(held, np.arange(3), np.ones((1, 2)))
+    assert not held.any()
 
 
 def test_what_somebody_changed_in_a_private_mapping_is_not_lost(tmp_path):

@@ -10,7 +10,7 @@ CORE = ROOT / "nudge_vdb"
 ADAPTERS = sorted(path for path in (ROOT / "adapters").iterdir() if (path / "__init__.py").exists())
 
 LAYERS = [
-    ["errors", "phases"],
+    ["errors", "phases", "mapped"],
     ["address", "budget", "durable", "metrics", "interruption", "ahead"],
     ["contract", "journal", "hold"],
     ["keys", "nudge", "judgements", "formats", "retry", "backends"],

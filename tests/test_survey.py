@@ -228,16 +228,20 @@ def test_an_index_that_misses_rows_is_measured_and_warned_of(tmp_path):
 
 
 class HastyIndex(NearsightedIndex):
-    """It misses rows unless it is asked for many."""
+    """It misses rows unless it is asked for *enough*, and refuses to be asked for more than *most*."""
+
+    enough, most = 3 * DEPTH, 1000
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         self.asked = []
 
     def search(self, queries, k, accuracy=Accuracy.INDEX):
+        if k > self.most:
+            raise Refused(f"no more than {self.most}")
         if accuracy is Accuracy.INDEX:
             self.asked.append(k)
-        return super().search(queries, k, Accuracy.EXACT if k >= 3 * DEPTH else accuracy)
+        return super().search(queries, k, Accuracy.EXACT if k >= self.enough else accuracy)
 
 
 class Approximate(HastyIndex):
@@ -248,14 +252,32 @@ class Approximate(HastyIndex):
         return replace(super().traits, abilities=super().traits.abilities - {Ability.EXACT_SEARCH})
 
 
-def test_an_index_is_asked_for_more_where_it_finds_too_few(tmp_path):
+def searched(tmp_path, kind, **limits):
+    """Plan by a search in an index of *kind*; return what it was asked for, and the report."""
     crowd = make_crowd()
-    collection = of_kind(HastyIndex, tmp_path, crowd.rows)
+    collection = of_kind(type("Limited", (kind,), limits), tmp_path, crowd.rows)
     report = planned(collection, crowd.train, tmp_path / "state", rivals="search").report
+    return collection.asked, report
+
+
+@pytest.mark.parametrize("times", [1.5, 3, 6])
+def test_an_index_is_asked_for_as_many_rows_as_it_takes_to_find_the_best(times, tmp_path):
+    enough = ceil(times * DEPTH)
+    asked, report = searched(tmp_path, HastyIndex, enough=enough)
     assert report["rivals_recall"] == 1.0
-    tried, *used = dict.fromkeys(collection.asked)
-    assert (tried, used[0]) == (ceil(1.5 * DEPTH), 3 * DEPTH)
+    assert list(dict.fromkeys(asked[: asked.index(enough) + 1])) == [
+        ceil(each * DEPTH) for each in (1.5, 3, 6) if each <= times
+    ]
+    assert min(asked[asked.index(enough) :]) == enough
     assert not any("--rivals exact" in warning for warning in report["warnings"])
+
+
+@pytest.mark.parametrize(("most", "kind"), [(3 * DEPTH, HastyIndex), (2 * DEPTH, HastyIndex), (2 * DEPTH, Approximate)])
+def test_an_index_that_refuses_to_be_asked_for_more_is_asked_for_less(most, kind, tmp_path):
+    asked, report = searched(tmp_path, kind, enough=6 * DEPTH, most=most)
+    assert asked[-1] == ceil(1.5 * DEPTH)
+    assert report["rivals"] == "search"
+    assert report["warnings"]
 
 
 def test_an_index_whose_misses_cannot_be_counted_is_asked_for_more_and_warned_of(tmp_path):

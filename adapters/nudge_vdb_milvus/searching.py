@@ -12,7 +12,7 @@ from nudge_vdb_milvus.wire import MOST_ROWS
 
 EXACT = ("FLAT", "BRUTE_FORCE")
 """Indexes that compare with every row."""
-LEAST_EF, MOST_EF = 128, 32_768
+LEAST_EF, MOST_EF = 64, 32_768
 LEAST_LISTS = 32
 
 _BY_GRAPH = {"ef": lambda k, _: min(max(LEAST_EF, 2 * k), MOST_EF)}
