@@ -45,7 +45,7 @@ def test_reading_by_rest_and_by_a_slow_protobuf_are_warnings(articles, monkeypat
     by_rest = re.sub(r"grpc_port=\d+", "grpc_port=1", articles[0])
     (remark,) = remarks(by_rest, "reading")
     assert remark.weight is Weight.WARNING
-    assert "REST, at a fifth of the speed" in remark.text
+    assert "REST, three to four times slower" in remark.text
     monkeypatch.setattr(api_implementation, "Type", lambda: "python")
     (remark,) = remarks(articles[0], "reading")
     assert remark.weight is Weight.WARNING

@@ -88,7 +88,7 @@ class Diagnosis:
         if self.local:
             return [Remark("reading", "By scroll, in this process.")]
         if not by_stubs(self.points):
-            told = "over REST, at a fifth of the speed of gRPC; open its port, or name it with grpc_port=."
+            told = "over REST, three to four times slower than gRPC; open its port, or name it with grpc_port=."
             return [Remark("reading", f"{manner_of(self.points)} {told}", Weight.WARNING)]
         if api_implementation.Type() == "python":
             told = "protobuf runs in pure Python here, at a hundredth of its speed; install one with its C extension."
