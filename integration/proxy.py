@@ -82,15 +82,17 @@ class Answers:
 
     _HEAD = 9
     _ANSWERS = (0, 1)  # the types of frames that hold content and headers
+    _PLAIN = b"H"  # of HTTP/1.1, which may come a byte at a time; a frame of HTTP/2 would be of 4.5 MiB to begin so
 
     def __init__(self) -> None:
-        self._head, self._left, self._kind, self._plain = b"", 0, -1, None
+        self._head, self._left, self._kind = b"", 0, -1
+        self._plain: bool | None = None
 
     def in_(self, content: bytes) -> bool:
         """Tell whether any of *content*, which follows what was shown before, belongs to an answer."""
-        if self._plain is None:
-            self._plain = content.startswith(b"HTTP/")
-        return self._plain or any(kind in self._ANSWERS for kind in list(self._kinds(content)))
+        if content and self._plain is None:
+            self._plain = content.startswith(self._PLAIN)
+        return bool(content and self._plain) or any(kind in self._ANSWERS for kind in list(self._kinds(content)))
 
     def _kinds(self, content: bytes) -> Iterator[int]:
         while content:

@@ -150,7 +150,7 @@ def test_an_outage_ends_by_itself(dial, proxy):
 
 
 def test_what_was_asked_is_done_and_its_answer_lost(dial, proxy, echo):
-    proxy.plan(Fault(Kind.LOSE_ANSWER, Way.REQUEST, 2))
+    proxy.plan(Fault(Kind.LOSE_ANSWER))
     connection = dial()
     answer = b"HTTP/1.1 200 OK"
     assert exchanged(connection, answer) == b""
@@ -183,3 +183,10 @@ def test_answers_are_told_from_small_talk_however_the_bytes_come(piece):
     assert not any(seen.in_(content[at : at + piece]) for at in range(0, len(content), piece))
     assert True in [seen.in_(headers[at : at + piece]) for at in range(0, len(headers), piece)]
     assert not any(seen.in_(ping[at : at + piece]) for at in range(0, len(ping), piece))
+
+
+@pytest.mark.parametrize("piece", [1, 4, 9, 1000])
+def test_all_of_a_plain_answer_is_one_however_the_bytes_come(piece):
+    content, seen = b"HTTP/1.1 200 OK", Answers()
+    assert not seen.in_(b"")
+    assert all(seen.in_(content[at : at + piece]) for at in range(0, len(content), piece))
