@@ -33,7 +33,8 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Hours: an index of a million rows is built for the last, once, and Milvus's anew every time. Each writes its section of docs/benchmarks.md.
+# Hours: an index of a million rows is built for the last, once, and Milvus's anew every time. Each writes its section of
+# docs/benchmarks.md.
 bench: bench-quality bench-cold bench-compute bench-memory bench-paging bench-traffic bench-price bench-cluster
 
 bench-quality: .venv/installed

@@ -89,7 +89,7 @@ def told(arguments: list[str]) -> dict[str, Any]:
 def as_folder(rows: Clustered, folder: Path) -> Path:
     """Write the judgements on *rows* as BEIR does, with the vectors of the queries beside them."""
     queries, wanted = rows.judged()
-    (folder / "qrels").mkdir()
+    (folder / "qrels").mkdir(parents=True)
     ids = [f"q{number}" for number in range(len(queries))]
     (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": each, "text": ""}) + "\n" for each in ids))
     pairs = "".join(f"{each}\t{place}\t1\n" for each, place in zip(ids, wanted.tolist(), strict=True))
@@ -150,7 +150,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def read_vectors(client: QdrantClient, size: int, part: int, page: int) -> int:
     """Read the vectors of the first *part* rows into arrays, *page* of them at once; return how many there were."""
     records = scrolled(client, size, part, page, with_payload=False)
-    return sum(len(np.array(record.vector, np.float32)) > 0 for record in records)
+    return len([np.array(record.vector, np.float32) for record in records])
 
 
 def scrolled(

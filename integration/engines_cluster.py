@@ -138,9 +138,9 @@ def qdrant_cluster_of_three(folder: Path, ports: Sequence[int] = ()) -> Iterator
         yield QdrantCluster([first, *others])
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Return when *condition* holds; fail, naming *what* was waited for, when it takes too long."""
-    deadline = time.monotonic() + PATIENCE
+def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    """Return when *condition* holds; fail, naming *what* was waited for, when *patience* seconds are not enough."""
+    deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"never seen: {what}")

@@ -92,7 +92,7 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         rows = max(1, BLOCK // max(1, array[:1].nbytes))
         for first in range(0, len(array), rows):
-            file.write(np.ascontiguousarray(array[first : first + rows]).tobytes())
+            file.write(array[first : first + rows].tobytes())
             release(array)
         file.flush()
         os.fsync(file.fileno())

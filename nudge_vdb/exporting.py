@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -232,11 +233,9 @@ def _measured(
             return _not_measured(f"{unseen.sum()} test queries did not train, and {FEWEST_QUERIES} are needed")
         multiplied = as_sent(judged, form.matrix)
         metric, rule = home.traits.metric, [terms.measure]
-        stored = (lambda: ground.parts_without(np.empty(0, np.int64)), lambda: _stored(ground, form))
-        before, after = (
-            scores(queries, parts, ground.texts, metric, rule, pages.budget)[0]
-            for queries, parts in zip((judged, multiplied), stored, strict=True)
-        )
+        base = partial(ground.parts_without, np.empty(0, np.int64))
+        ways = ((judged, base), (multiplied, partial(_stored, ground, form)))
+        before, after = (scores(*way, ground.texts, metric, rule, pages.budget)[0] for way in ways)
     found = prove(np.stack([before, after])[:, unseen], terms.confidence, terms.min_gain, terms.seed)
     measured = f"measured on {unseen.sum()} test queries that did not train, M applied to them"
     return {**asdict(found), "reason": f"{measured}: {found.reason}"}

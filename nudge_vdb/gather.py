@@ -56,9 +56,7 @@ class Gathering:
         parts = (keys[first : first + rows] for first in range(0, len(keys), rows))
         return [key for part in parts for key in self._copied(part, np.empty((len(part), width), np.float32))]
 
-    def add_best(
-        self, queries: Vectors, accuracy: Accuracy, spare: float = SPARES[0], progress: Progress = lambda _: None
-    ) -> None:
+    def add_best(self, queries: Vectors, accuracy: Accuracy, spare: float, progress: Progress = lambda _: None) -> None:
         """Copy the best rows of each of *queries* (n, width) that are not named, *spare* times as many asked for."""
         done = 0
         for found in paced(lambda part: self._searched(part, math.ceil(spare * self.depth), accuracy), queries):
@@ -117,10 +115,10 @@ def tried(collection: Collection, queries: Vectors, depth: int) -> tuple[float, 
         return _allowed(collection, some, depth), None
     best = _first(collection, some, depth, SPARES[0], Accuracy.EXACT)
     found = [(_shared(_first(collection, some, depth, SPARES[0], Accuracy.INDEX), best), SPARES[0])]
-    for spare in SPARES[1:]:
-        if found[-1][0] >= ENOUGH_RECALL:
-            break
-        with suppress(Refused):  # which goes no deeper, and what was found so far may do
+    with suppress(Refused):  # it goes no deeper, and what was found so far may do
+        for spare in SPARES[1:]:
+            if found[-1][0] >= ENOUGH_RECALL:
+                break
             found.append((_shared(_first(collection, some, depth, spare, Accuracy.INDEX), best), spare))
     recall, spare = max(found, key=lambda each: each[0])
     return spare, recall

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from nudge_vdb.contract import Mask, RowKey, Vectors, agree
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
-from nudge_vdb.mapped import release
 from nudge_vdb.snapshot import Content
 from nudge_vdb.state import State
 
@@ -80,7 +79,7 @@ class Lineage:
             known |= agree(live[open_rows], content.base[held], self._tolerance)
             base[open_rows[known]] = content.base[held[known]]
             ours[open_rows[known]] = True
-            _release(content)
+            content.release()
         return base, ours
 
     def targets(self, number: int, keys: Sequence[RowKey], base: Vectors) -> Vectors:
@@ -96,7 +95,7 @@ class Lineage:
         rows = np.flatnonzero(places >= 0)
         same = agree(base[rows], content.base[places[rows]], self._tolerance)
         target[rows[same]] = content.tuned[places[rows[same]]]
-        _release(content)
+        content.release()
         return target
 
     def rebased(self, number: int, keys: Sequence[RowKey], base: Vectors) -> Mask:
@@ -166,9 +165,3 @@ class Lineage:
 def _identical(left: Vectors, right: Vectors) -> Mask:
     """Tell which rows of two (n, width) arrays are the same to the last bit."""
     return np.asarray((left.view(np.uint32) == right.view(np.uint32)).all(axis=1))
-
-
-def _release(content: Content) -> None:
-    """Let go of what is mapped of the vectors of *content*."""
-    release(content.base)
-    release(content.tuned)

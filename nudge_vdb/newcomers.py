@@ -12,7 +12,6 @@ from nudge_vdb.contract import Collection, Mask, Traits, Vectors
 from nudge_vdb.errors import StateConflict
 from nudge_vdb.ground import Ground, settle
 from nudge_vdb.lineage import Lineage
-from nudge_vdb.mapped import release
 from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Ints
 from nudge_vdb.pace import require_rate
@@ -157,8 +156,7 @@ class Extension:
         rows = np.flatnonzero(places >= 0)
         rows = rows[(self._content.base[places[rows]] == base[rows]).all(axis=1)]
         placed[rows] = self._content.tuned[places[rows]]
-        release(self._content.base)
-        release(self._content.tuned)
+        self._content.release()
         known = np.zeros(len(base), bool)
         known[rows] = True
         return moving | known, known, placed

@@ -26,6 +26,7 @@ from nudge_vdb.durable import (
 )
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
+from nudge_vdb.mapped import release
 from nudge_vdb.seen import Seen
 
 FORMAT = 2
@@ -59,6 +60,11 @@ class Content:
         more = (self.seen.units, self.map, self.query_map, self.away)
         named: dict[str, NDArray[Any]] = dict(zip(ARRAYS, held, strict=True))
         return named | {name: each for name, each in zip(MORE, more, strict=True) if each is not None}
+
+    def release(self) -> None:
+        """Let go of what is mapped of the vectors."""
+        release(self.base)
+        release(self.tuned)
 
 
 @dataclass(frozen=True)
