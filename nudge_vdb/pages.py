@@ -8,12 +8,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nudge_vdb.ahead import Ahead
 from nudge_vdb.budget import USUAL_BUDGET, Budget, Share
 from nudge_vdb.contract import Collection, Mask, Page, Traits, Vectors
 from nudge_vdb.durable import BLOCK, make_folder, read_sealed, sealed, write_json
@@ -108,11 +110,21 @@ def page_out(
     """Copy every vector of *collection* into *folder*, going on where an interrupted page-out stopped."""
     done = _continued(folder, collection.traits) or _begun(folder, collection.traits)
     width = 4 * collection.traits.width
-    limit = max(16, min(PAGE_BYTES // width, budget.count(Share.CHUNK, width)))
-    while not done.complete:
-        _add_page(folder, collection.scan(done.cursor, limit), done)
+    limit = max(16, min(PAGE_BYTES // width, budget.count(Share.CHUNK, 2 * width)))
+    for page in _scanned(collection, done.cursor, limit):
+        _add_page(folder, page, done)
         progress(done.rows)
     return _opened(folder, done, budget)
+
+
+def _scanned(collection: Collection, cursor: str | None, limit: int) -> Iterator[Page]:
+    """Yield the pages after *cursor*, each read while the one before it is put away."""
+    page = collection.scan(cursor, limit)
+    while page.next is not None:
+        following = Ahead(partial(collection.scan, page.next, limit))
+        yield page
+        page = following.result()
+    yield page
 
 
 def _add_page(folder: Path, page: Page, done: _Done) -> None:

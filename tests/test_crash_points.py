@@ -27,7 +27,8 @@ def small_portions(monkeypatch):
     monkeypatch.setattr("nudge_vdb.pages.PAGE_BYTES", 4 * WIDTH * 100)
     monkeypatch.setattr("nudge_vdb.state.uuid4", lambda: UUID(int=7))
     monkeypatch.setattr("os.fsync", lambda handle: None)  # a process that dies loses nothing; power is feigned
-    monkeypatch.setattr("nudge_vdb.writeback.Ahead", AtOnce)  # so that the steps are the same every time
+    for module in ("pages", "writeback"):
+        monkeypatch.setattr(f"nudge_vdb.{module}.Ahead", AtOnce)  # so that the steps are the same every time
 
 
 @pytest.fixture

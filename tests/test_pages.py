@@ -1,6 +1,7 @@
 """Paging out: every row once, whenever it was interrupted."""
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,14 @@ def test_a_page_out_holds_every_row_of_the_collection(tmp_path):
     assert (pages.absent, pages.unfit.tolist()) == (0, [])
     assert collection.calls["scan"] == SCANS
     assert reported == [16, 32, 48, ROWS]
+
+
+def test_the_next_page_is_read_while_one_is_put_away(tmp_path):
+    reading = threading.Event()
+    seen = []
+    collection = Faulty(filled().collection, before={("scan", 2): reading.set})
+    page_out(collection, tmp_path / "pages", lambda _: seen.append(reading.wait(10)))
+    assert seen == [True] * SCANS
 
 
 def test_chunks_are_bounded_and_cover_every_row_in_order(tmp_path):
