@@ -1,6 +1,8 @@
 # Everything runs in .venv, which is made when it is first needed. PYTHON=python3.13 make test uses another Python.
 PYTHON ?= python3
 BIN := .venv/bin
+# As many processes as there are cores, up to four, since each may start servers; the tests of a file stay together.
+SHARED := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast test-milvus test-clients test-large torture check clean
 .PHONY: bench bench-quality bench-cold bench-compute bench-memory bench-paging bench-traffic bench-price bench-cluster
@@ -9,10 +11,10 @@ demo: .venv/installed
 	$(BIN)/nudge-vdb demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest tests integration -m 'not large'
+	$(BIN)/python -m pytest tests integration -m 'not large' $(SHARED)
 
 test-fast: .venv/installed
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests $(SHARED)
 
 test-milvus: .venv/installed
 	$(BIN)/python -m pytest integration -m 'milvus_server and not large'

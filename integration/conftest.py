@@ -14,7 +14,12 @@ from integration.milvus_rows import client, docs, name, shared_docs, wire  # noq
 from nudge_vdb import cli, writeback
 from nudge_vdb_qdrant.points import ClientPoints
 from nudge_vdb_qdrant.stub_points import StubPoints
-from tests.figures import figure, pytest_terminal_summary  # noqa: F401 - a fixture and a hook
+from tests.figures import (  # noqa: F401 - a fixture and hooks
+    figure,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 
 
 @pytest.fixture(params=["cranfield", pytest.param("metatool", marks=pytest.mark.needs_data)])

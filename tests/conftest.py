@@ -11,7 +11,12 @@ from nudge_vdb.contract import Metric, Rows
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.nudge import unit
 from nudge_vdb.testing import MemoryCollection, MemoryFixture, memory_fixture
-from tests.figures import figure, pytest_terminal_summary  # noqa: F401 - a fixture and a hook
+from tests.figures import (  # noqa: F401 - a fixture and hooks
+    figure,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

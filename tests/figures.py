@@ -16,6 +16,18 @@ def noted(request):
     return request.config.stash.setdefault(FIGURES, []).append
 
 
+def pytest_sessionfinish(session):
+    """Hand over what was noted, where this is one of several processes that share the tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = session.config.stash.get(FIGURES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    taken = getattr(node, "workeroutput", {}).pop("figures", [])  # not there twice: two conftests ask for it
+    node.config.stash.setdefault(FIGURES, []).extend(taken)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     figures = config.stash.get(FIGURES, [])
     if figures:

@@ -4,10 +4,14 @@ Subclass :class:`CollectionContract`, say how a collection of yours is made, and
 round the adapter, through the :class:`~nudge_vdb.contract.Fixture` that you supply.
 """
 
-from nudge_vdb.testing.examples import example_rows
-from nudge_vdb.testing.faults import Faulty
-from nudge_vdb.testing.kit import CollectionContract
-from nudge_vdb.testing.memory import MemoryCollection, MemoryFixture, memory_fixture
+import pytest
+
+pytest.register_assert_rewrite("nudge_vdb.testing.kit")  # before it is imported, so that failures show values
+
+from nudge_vdb.testing.examples import example_rows  # noqa: E402
+from nudge_vdb.testing.faults import Faulty  # noqa: E402
+from nudge_vdb.testing.kit import CollectionContract  # noqa: E402
+from nudge_vdb.testing.memory import MemoryCollection, MemoryFixture, memory_fixture  # noqa: E402
 
 __all__ = [
     "CollectionContract",
