@@ -33,7 +33,7 @@ from nudge_vdb.contract import (
 from nudge_vdb.errors import Refused
 from nudge_vdb.testing.examples import example_rows
 
-LOOKS, BETWEEN_LOOKS = 40, 0.1
+LOOKS, BETWEEN_LOOKS = 300, 0.1
 NEAR = 5e-3
 """Rows whose scores are nearer than this may change places: an engine of half precision rounds the query, too."""
 INTEGERS = [*range(1, 41), 500, 2**31, 2**53 + 1, 2**62]
@@ -339,7 +339,7 @@ def _expected_to_fail(test: object) -> bool:
 
 
 def notes_in_the_end(collection: Collection, expected: dict[str, str]) -> dict[str, str]:
-    """Return the notes when they are as *expected*, or after some seconds: the nodes of a cluster agree in time."""
+    """Return the notes when they are as *expected*, or after half a minute: the nodes of a cluster agree in time."""
     for _ in range(LOOKS):
         if dict(collection.notes()) == expected:
             break
