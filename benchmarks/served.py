@@ -16,7 +16,10 @@ from qdrant_client import QdrantClient, models
 from benchmarks.clustered import Clustered
 from integration.engines import QdrantServer, qdrant_server
 from integration.engines_milvus import MilvusServer, running_milvus
-from nudge_vdb.contract import Vectors
+from nudge_vdb.contract import Metric, Vectors
+from nudge_vdb_qdrant.fields import Field
+from nudge_vdb_qdrant.points import Target
+from nudge_vdb_qdrant.stub_points import StubPoints
 
 NAME, FIELD = "rows", "text"
 FOUND = 10
@@ -53,6 +56,7 @@ class OnQdrant:
         self.loops = {
             "client.update_vectors, REST": partial(_updated, rest),
             "client.update_vectors, gRPC": partial(_updated, self._grpc),
+            "the bare wire": partial(_sent, self._stubs(made.width)),
         }
         size = models.VectorParams(size=made.width, distance=models.Distance.COSINE)
         self._grpc.create_collection(NAME, vectors_config={FIELD: size})
@@ -61,6 +65,9 @@ class OnQdrant:
             batch = models.Batch(ids=list(places), vectors={FIELD: vectors.tolist()}, payloads=payloads)
             self._grpc.upsert(NAME, batch)
         self.settle()
+
+    def _stubs(self, width: int) -> StubPoints:
+        return StubPoints(self._grpc, Target(NAME, Field(FIELD, width, Metric.COSINE)), timeout=300)
 
     def settle(self) -> None:
         """Return when the collection is green: when no segment waits to be indexed."""
@@ -82,6 +89,11 @@ def _updated(client: QdrantClient, ids: Sequence[int], vectors: Vectors, size: i
         part = slice(first, first + size)
         pairs = zip(ids[part], vectors[part].tolist(), strict=True)
         client.update_vectors(NAME, [models.PointVectors(id=each, vector={FIELD: vector}) for each, vector in pairs])
+
+
+def _sent(points: StubPoints, ids: Sequence[int], vectors: Vectors, size: int) -> None:
+    for first in range(0, len(ids), size):
+        points.update(ids[first : first + size], vectors[first : first + size])
 
 
 def _qdrant_search(ports: Mapping[str, int]) -> Search:

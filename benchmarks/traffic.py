@@ -33,8 +33,7 @@ Spans = dict[str, list[tuple[float, float]]]
 ENGINES = ("qdrant", "milvus")
 RUNS = 5
 MOVED = {384: 16_000, 1024: 8_000}
-LOOPED = {384: 4_000, 1024: 2_000}
-"""Rows that a user's loop writes in a run."""
+"""Rows that each way writes in a run."""
 SIZES = (64, 256, 1024)
 PROBED = 1024
 OURS, WHOLE = "written back", "written and read back"
@@ -42,12 +41,13 @@ QUIET, SETTLING = 30.0, 5.0
 ROWS, WIDTH, WRITTEN = 100_000, 384, 50_000
 CHOICES = {"step": 0.3, "max_queries": 100, "cold_share": 0.0}
 
-RATES = f"""`python -m benchmarks.traffic rates`, medians of {RUNS} runs in turn, rows with a payload of one number. A
-move reads each row, compares it, writes it if it still is as it was, and notes every batch in the journal before and
-after; the loop has ids and vectors at hand and only writes, in batches of the size of {", ".join(map(str, SIZES))} that
-was fastest: on Qdrant `update_vectors`; on Milvus 2.3.5 it must read whole rows with `query` and send them back with
-`upsert`. "The adapter alone" is its `write` in batches of {PROBED}, which looks at every row once more: no journal, no
-first look."""
+RATES = f"""`python -m benchmarks.traffic rates`, medians of {RUNS} runs in turn, rows with a payload of one number.
+Each way writes as many rows, and begins when the engine has finished its index. A move reads each row, compares it,
+writes it if it still is as it was, and notes every batch in the journal before and after; the loop has ids and vectors
+at hand and only writes, in batches of the size of {", ".join(map(str, SIZES))} that was fastest: on Qdrant
+`update_vectors`; on Milvus 2.3.5 it must read whole rows with `query` and send them back with `upsert`. "The bare wire"
+is what Qdrant takes from one who asks for nothing: messages made of bytes, one after the other. "The adapter alone" is
+its `write` in batches of {PROBED}, which looks at every row once more: no journal, no first look."""
 SEARCHES = f"""`python -m benchmarks.traffic searches`: {ROWS:,} rows of {WIDTH} components under HNSW, of which a tune
 writes {WRITTEN:,}. A client in a process of its own asks 40 queries a second for 10 rows each, at fixed times. A delay
 counts from when the query was due, so that one that had to wait for the one before it is not made to look quick.
@@ -93,18 +93,20 @@ def rates(engine: str, width: int) -> list[list[str]]:
     made, runs = Clustered(2 * MOVED[width], width, MOVED[width], per_row=1), Runs()
     with scene(engine, made) as (there, folder), closing(nudge_vdb.connect(there.address)) as collection:
         planned(collection, made, folder)
-        others = sorted(set(range(made.rows)) - set(made.judged()[1].tolist()))[: LOOPED[width]]
+        others = sorted(set(range(made.rows)) - set(made.judged()[1].tolist()))
         vectors = random_units(len(others), width)
         ways = {name: sized(loop, others[:PROBED], vectors) for name, loop in there.loops.items()}
         for number in range(RUNS):
             for name, (loop, size) in ways.items():
+                there.settle()
                 runs.note(f"{name}, {size} a batch", len(others), seconds(partial(loop, others, vectors, size)))
+            there.settle()
             runs.note("the adapter alone", len(others), resent(collection, others, seed=number + 1))
+            there.settle()
             applied = moved(collection, folder, 1 - number % 2)
             took = applied.report["seconds"]
             runs.note(OURS, applied.written, took["write"])
             runs.note(WHOLE, applied.written, took["write"] + took["verify"])
-            there.settle()
         told = collection.traits.engine
     return [[told, str(width), *row] for row in runs.rows()]
 
