@@ -1,7 +1,7 @@
 # Everything runs in .venv, which is made when it is first needed. PYTHON=python3.13 make test uses another Python.
 PYTHON ?= python3
 BIN := .venv/bin
-# As many processes as there are cores, up to four, since each may start servers; the tests of a file stay together.
+# The tests that need no server share the cores, up to four; the servers of the others take them all.
 SHARED := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast test-milvus test-clients test-large torture check clean
@@ -10,8 +10,8 @@ SHARED := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-re
 demo: .venv/installed
 	$(BIN)/nudge-vdb demo
 
-test: .venv/installed
-	$(BIN)/python -m pytest tests integration -m 'not large' $(SHARED)
+test: test-fast
+	$(BIN)/python -m pytest integration -m 'not large'
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest tests $(SHARED)
