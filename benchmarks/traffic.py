@@ -42,12 +42,12 @@ ROWS, WIDTH, WRITTEN = 100_000, 384, 50_000
 CHOICES = {"step": 0.3, "max_queries": 100, "cold_share": 0.0}
 
 RATES = f"""`python -m benchmarks.traffic rates`, medians of {RUNS} runs in turn, rows with a payload of one number.
-Each way writes as many rows, and begins when the engine has finished its index. A move reads each row, compares it,
-writes it if it still is as it was, and notes every batch in the journal before and after; the loop has ids and vectors
-at hand and only writes, in batches of the size of {", ".join(map(str, SIZES))} that was fastest: on Qdrant
+Each way writes as many rows, and begins when the engine has finished its index. A move compares each row, writes it if
+it still is as it was, and notes every batch in the journal before and after; the loop has ids and vectors at hand and
+only writes, in batches of the size of {", ".join(map(str, SIZES))} that was fastest: on Qdrant
 `update_vectors`; on Milvus 2.3.5 it must read whole rows with `query` and send them back with `upsert`. "The bare wire"
 is what Qdrant takes from one who asks for nothing: messages made of bytes, one after the other. "The adapter alone" is
-its `write` in batches of {PROBED}, which looks at every row once more: no journal, no first look."""
+its `write` in batches of {PROBED}, which compares every row: no journal, no versions."""
 SEARCHES = f"""`python -m benchmarks.traffic searches`: {ROWS:,} rows of {WIDTH} components under HNSW, of which a tune
 writes {WRITTEN:,}. A client in a process of its own asks 40 queries a second for 10 rows each, at fixed times. A delay
 counts from when the query was due, so that one that had to wait for the one before it is not made to look quick.

@@ -33,7 +33,7 @@ class Lineage:
         *without* is a version to leave out, as if it were not there.
         """
         begun = {*state.journal.begun(), towards} - {without}
-        self._tolerance = state.traits.tolerance
+        self._width, self._tolerance = state.traits.width, state.traits.tolerance
         self._versions = {version.number: version.content for version in state.versions() if version.number in begun}
         lost = sorted(begun - {0} - set(self._versions))
         if lost:
@@ -81,6 +81,18 @@ class Lineage:
             ours[open_rows[known]] = True
             content.release()
         return base, ours
+
+    def newest_bases(self, keys: Sequence[RowKey]) -> Vectors:
+        """Return the base vectors (n, width) of rows of ours, each as the newest version that holds it has it."""
+        base, found = np.zeros((len(keys), self._width), np.float32), np.zeros(len(keys), bool)
+        for number in sorted(self._versions, reverse=True):
+            content = self._versions[number]
+            places = content.keys.find(keys)
+            rows = np.flatnonzero((places >= 0) & ~found)
+            base[rows] = content.base[places[rows]]
+            found[rows] = True
+            content.release()
+        return base
 
     def targets(self, number: int, keys: Sequence[RowKey], base: Vectors) -> Vectors:
         """Return where version *number* puts the rows with these *base* vectors.

@@ -107,11 +107,6 @@ class Pace:
         """How many rows a batch may have: a second's worth; None where there is no limit."""
         return None if self._throttle is None else max(1, int(self._throttle))
 
-    @property
-    def hurries(self) -> bool:
-        """Whether a batch may be read while another is written: there is no throttle, and the server is not slow."""
-        return self._throttle is None and self._slowness.factor <= TOLERATED
-
     def turn(self, rows: int, asked_to_stop: Callable[[], bool] = lambda: False) -> float:
         """Return when a batch of *rows* may begin, or when it is *asked_to_stop*; tell how many seconds that took."""
         start = self._clock.now()

@@ -22,15 +22,16 @@ LARGE = 1000
 def price(collection: Collection, home: State, content: Content, throttle: float | None = None) -> dict[str, Any]:
     """Return what applying *content* costs, as far as can be told without writing.
 
-    A move reads every row that any version holds twice, before it writes and afterwards; either time, no more than
-    *throttle* rows pass in a second.
+    A move looks at every row that any version holds and that it does not write, and at all of them afterwards; either
+    time, no more than *throttle* rows pass in a second.
     """
     known, writes = Lineage(home).keys(), _writes(home, content)
     rows = len(known) + int((known.find(content.keys) < 0).sum())
     fetching, reading = _seconds_to_read(collection, Lineage(home).before(content), content)
     measured = home.journal.large_move(LARGE)
     writing = collection.traits.writing * fetching if measured is None else _seconds_to_write(*measured, reading)
-    there, back, least = rows * reading + writes * writing, rows * reading, rows / throttle if throttle else 0.0
+    there, back = (rows - writes) * reading + writes * writing, rows * reading
+    least = rows / throttle if throttle else 0.0
     return {
         "rows_to_write": writes,
         "snapshot_bytes": sum(int(array.nbytes) for array in content.arrays().values()),
@@ -53,8 +54,8 @@ def _writes(home: State, content: Content) -> int:
 
 
 def _seconds_to_write(seconds: float, rows: int, written: int, reading: float) -> float:
-    """Return how long a row took in a move, without the time to read it."""
-    return max(seconds - rows * reading, 0.0) / written
+    """Return how long a written row took in a move, without the time to look at the others."""
+    return max(seconds - (rows - written) * reading, 0.0) / written
 
 
 def _seconds_to_read(collection: Collection, lineage: Lineage, content: Content) -> tuple[float, float]:

@@ -9,11 +9,9 @@ from itertools import compress
 
 import numpy as np
 
-from nudge_vdb.ahead import Ahead
 from nudge_vdb.contract import Collection, Mask, Outcome, RowKey, Vectors, agree
 from nudge_vdb.errors import Stopped
 from nudge_vdb.interruption import held_back
-from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import sign
 from nudge_vdb.pace import Pace
@@ -59,8 +57,10 @@ class _Move:
     pace: Pace
     require_hold: Callable[[], None]
     """Raises where another run has taken over."""
-    starts: tuple[int, ...]
-    """The version that was live, and the one that an interrupted move was on its way to."""
+    start: int
+    """The version that was live."""
+    interrupted: int | None
+    """The version that an interrupted move was on its way to."""
     goal: int
     doubted: Sequence[tuple[RowKey, RowKey]]
     """First and last keys of rows that may have been sent before without an answer.
@@ -89,59 +89,34 @@ class _Look:
     """What became of those that are not sent."""
 
 
-class _Looks:
-    """The batches of a move, each as it was just before it is written."""
-
-    def __init__(self, move: _Move, keys: KeyTable, parts: Sequence[range]) -> None:
-        self._move, self._keys, self._parts = move, keys, parts
-        self._ahead: Ahead[_Look] | None = None
-
-    def forget(self) -> None:
-        """Let the next batch be read when it is asked for: what was read before a wait is too old."""
-        self._ahead = None
-
-    def at(self, number: int) -> _Look:
-        """Return batch *number*; where the pace allows, the next is read from now on, while this one is written."""
-        look = self._ahead.result() if self._ahead else self._taken(number)
-        following = number + 1 < len(self._parts) and self._move.pace.hurries
-        self._ahead = Ahead(partial(self._taken, number + 1)) if following else None
-        return look
-
-    def _taken(self, number: int) -> _Look:
-        keys = self._keys.at(self._parts[number])
-        return _looked_at(self._move, keys, self._move.in_doubt(keys))
-
-
 def move_to(
     number: int, collection: Patient, state: State, lineage: Lineage, progress: Callable[[int], None], pace: Pace
 ) -> Tally:
     """Bring every row that is ours to version *number*, and note in the journal what the engine acknowledged.
 
-    Rows are read just before they are written, a batch while the one before it is written unless *pace* says
-    otherwise: one that is already there is not sent, one whose vector is its owner's or that is gone is left alone and
-    reported. Repeating an interrupted move is therefore harmless. While rows are left of which nobody knows what they
-    hold, the move stays unfinished.
+    Rows are sent as what the live version made of them; the adapter looks at each just before, and leaves one that is
+    not so alone. Such rows are read here, and after an interrupted move all are: one that is already there is not sent,
+    one whose vector is its owner's or that is gone is left alone and reported. Repeating an interrupted move is
+    therefore harmless. While rows are left of which nobody knows what they hold, the move stays unfinished.
 
     Raises:
         Stopped: by Ctrl-C, between two batches.
         Locked: another run has taken over; nothing was written since.
     """
     start, keys = state.journal.live, lineage.keys()
-    starts = (start, state.journal.unfinished or 0)
-    move = _Move(collection, lineage, pace, state.require_hold, starts, number, state.journal.in_doubt())
+    interrupted, doubted = state.journal.unfinished, state.journal.in_doubt()
+    move = _Move(collection, lineage, pace, state.require_hold, start, interrupted, number, doubted)
     parts = list(batches(len(keys), state.traits.width, pace.most))
     spans = [(keys[part.start].hex(), keys[part.stop - 1].hex()) for part in parts]
     state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys), "next": next(iter(spans), None)})
     sign(collection, state)
-    tally, patience, looks = Tally(), chosen_patience(), _Looks(move, keys, parts)
+    tally, patience = Tally(), chosen_patience()
     with held_back() as asked_to_stop:
-        for place, (part, following) in enumerate(zip(parts, [*spans[1:], None], strict=False)):  # of no rows, no part
+        for part, following in zip(parts, [*spans[1:], None], strict=False):  # of no rows, no part
             waited = pace.turn(len(part), asked_to_stop)
             if asked_to_stop():
                 raise Stopped(f"stopped with {part.start:,} of {len(keys):,} rows done; {way_on(start)}")
-            if waited:
-                looks.forget()
-            batch = _bring(move, looks.at(place), 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)
+            batch = _bring(move, keys.at(part), 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)
             done = {"rows": len(part), "written": batch.written, "skipped": batch.skipped, "next": following}
             state.journal.add("batch", **done, **({"waited": round(waited, 3)} if waited else {}))
             tally.add(batch)
@@ -163,10 +138,11 @@ def batches(rows: int, width: int, most: int | None = None) -> Iterator[range]:
         yield range(first, min(first + size, rows))
 
 
-def _bring(move: _Move, look: _Look, patience: float) -> Tally:
+def _bring(move: _Move, keys: list[RowKey], patience: float) -> Tally:
     """Bring one batch to its targets; rows whose outcome stays unknown are read and sent again, with *patience*."""
     tally = Tally()
-    left = _sent(move, look, tally)
+    others, left = _sent_unseen(move, keys, tally) if move.interrupted is None else (keys, [])
+    left += _sent(move, _looked_at(move, others, move.in_doubt(others)), tally) if others else []
 
     def send_again() -> list[RowKey]:
         nonlocal left
@@ -182,6 +158,25 @@ def _bring(move: _Move, look: _Look, patience: float) -> Tally:
     return tally
 
 
+def _sent_unseen(move: _Move, keys: list[RowKey], tally: Tally) -> tuple[list[RowKey], list[RowKey]]:
+    """Send *keys* as what the live version made of them; return those to look at, and those without an answer.
+
+    To be looked at is what stays where it is or was embedded again, and what turns out to be something else or gone.
+    """
+    lineage, texts = move.lineage, partial(_texts, move.collection)
+    base = lineage.newest_bases(keys)
+    live, target = (lineage.targets(number, keys, base) for number in (move.start, move.goal))
+    plain = ~(agree(live, target, move.collection.traits.tolerance) | lineage.rebased(move.goal, keys, base))
+    sent = list(compress(keys, plain))
+    became: dict[Outcome, list[RowKey]] = {outcome: [] for outcome in Outcome}
+    for key, outcome in zip(sent, _written(move, sent, target[plain], live[plain]), strict=True):
+        became[outcome].append(key)
+    tally.written += len(became[Outcome.WRITTEN])
+    tally.skip(Outcome.REFUSED, texts(became[Outcome.REFUSED]))
+    others = [*compress(keys, ~plain), *became[Outcome.CHANGED], *became[Outcome.MISSING]]
+    return sorted(others), became[Outcome.UNKNOWN]
+
+
 def _looked_at(move: _Move, keys: list[RowKey], doubtful: Mask) -> _Look:
     """Read *keys*, and tell which are to be sent: those that are ours and not certainly there."""
     collection, lineage, tally = move.collection, move.lineage, Tally()
@@ -189,7 +184,7 @@ def _looked_at(move: _Move, keys: list[RowKey], doubtful: Mask) -> _Look:
     found = collection.fetch(keys, live)
     base, ours = lineage.bases(keys, live)
     target = lineage.targets(move.goal, keys, base)
-    left = np.any([lineage.holds(number, keys) for number in move.starts], axis=0)
+    left = lineage.holds(move.start, keys) | lineage.holds(move.interrupted or 0, keys)
     wanted = lineage.holds(move.goal, keys)
     there = found & ours & agree(live, target, collection.traits.tolerance)
     due = found & ours & (doubtful | ~there)
@@ -204,12 +199,16 @@ def _looked_at(move: _Move, keys: list[RowKey], doubtful: Mask) -> _Look:
 def _sent(move: _Move, look: _Look, tally: Tally) -> list[RowKey]:
     """Write the rows of *look* that are due; return those to look at again."""
     tally.add(look.tally)
-    collection, due = move.collection, look.due
-    sent = list(compress(look.keys, due))
-    move.require_hold()  # reading may have taken long
-    write = partial(collection.write, sent, look.target[due], look.live[due])
-    outcomes = move.pace.timed(len(sent), collection, write) if sent else []
-    return _noted(collection, sent, outcomes, (look.there[due], look.doubtful[due]), tally)
+    sent, due = list(compress(look.keys, look.due)), look.due
+    outcomes = _written(move, sent, look.target[due], look.live[due])
+    return _noted(move.collection, sent, outcomes, (look.there[due], look.doubtful[due]), tally)
+
+
+def _written(move: _Move, keys: list[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
+    """Write *keys* in the pace of the move."""
+    move.require_hold()  # waiting and reading may have taken long
+    write = partial(move.collection.write, keys, vectors, expected)
+    return move.pace.timed(len(keys), move.collection, write) if keys else []
 
 
 def _noted(

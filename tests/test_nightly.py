@@ -95,14 +95,20 @@ def test_rows_that_are_gone_for_good_do_not_stay(world, tmp_path):
 
 
 def test_an_earlier_carry_that_alone_knows_the_base_of_a_row_stays(world, tmp_path):
-    """The row was embedded again and carried from there; amid the next carry it is put back from a backup."""
+    """The row was embedded again and carried from there; when the next carry has looked at it, it is put back."""
     night(world, tmp_path, 0)
     first, base = world.vectors()["row 160"], world.bases["row 160"]
     world.fixture.re_embed(["row 160"], np.roll(base, 1)[None])
     night(world, tmp_path, 1)
     world.fixture.insert(world.late["row 199"])
-    put_back = {("write", 1): lambda: world.fixture.re_embed(["row 160"], first[None])}
-    applied = nudge_vdb.carry(Faulty(world.collection, before=put_back), state=tmp_path)
+    late = Faulty(world.collection)
+
+    def when_all_is_read():
+        verifying = ("fetch", late.calls["fetch"] + 2)  # the next looks at the rows that stay where they are
+        late.before[verifying] = lambda: world.fixture.re_embed(["row 160"], first[None])
+
+    late.after["write", 1] = when_all_is_read
+    applied = nudge_vdb.carry(late, state=tmp_path)
     assert applied.report["dropped"] == []
     assert kept(world, tmp_path) == [1, 2, 3, 4]
     require_bases(world, tmp_path)

@@ -76,7 +76,7 @@ def test_time_that_was_not_used_is_not_made_up_for(time, patient):
 def test_without_a_throttle_a_server_that_is_always_as_fast_is_never_waited_for(time, patient):
     pace = Pace(None, time.clock)
     assert run(pace, time, patient, [0.2] * 100) == [0.0] * 100
-    assert (time.slept, pace.throttled, pace.gave_way, pace.hurries) == ([], 0.0, 0.0, True)
+    assert (time.slept, pace.throttled, pace.gave_way) == ([], 0.0, 0.0)
 
 
 def test_batches_that_take_unusually_long_by_chance_change_nothing(time, patient):
@@ -91,7 +91,6 @@ def test_a_server_that_slows_down_gets_its_time_back_in_proportion(time, patient
     waits = run(pace, time, patient, [0.8] * 10)
     assert waits[:3] == [0.0] * 3
     assert waits[3] == pytest.approx(0.8, rel=0.1)  # four times as slow: a half of the time is ours
-    assert not pace.hurries
     assert pace.gave_way == pytest.approx(sum(waits))
 
 
@@ -101,7 +100,6 @@ def test_a_server_that_is_fast_again_is_used_as_before(time, patient):
     waits = run(pace, time, patient, [0.2] * 10)
     assert waits[0] > 1
     assert waits[LAST:] == [0.0] * (10 - LAST)
-    assert pace.hurries
 
 
 def test_a_share_of_the_time_is_always_ours_and_no_wait_is_long(time, patient):

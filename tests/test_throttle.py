@@ -4,7 +4,6 @@ import math
 import signal
 import subprocess
 import sys
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -159,34 +158,19 @@ def test_the_price_is_that_of_a_throttled_move_where_one_is_asked_for(world, tmp
     assert planned(world, tmp_path, throttle=1e9).report["minutes"] < 1
 
 
-def test_without_a_throttle_the_next_batch_is_read_while_one_is_written(world, tmp_path, monkeypatch):
+def test_a_move_reads_no_row_that_is_where_the_live_version_put_it(world, tmp_path, passed, monkeypatch):
     batches_of(20, monkeypatch)
-    reads, seen = threading.Semaphore(0), []
-
-    class Slow(Faulty):
-        def fetch(self, keys, out):
-            found = super().fetch(keys, out)
-            reads.release()
-            return found
-
-        def write(self, keys, vectors, expected):
-            writes = self.calls["write"] + 1
-            for _ in range(2 if writes == 1 else 1 if writes < 4 else 0):  # this batch, at first, and the next
-                seen.append(reads.acquire(timeout=LONGEST))
-            return super().write(keys, vectors, expected)
-
-    slow = Slow(world.collection)
-    plan = planned(world, tmp_path, slow)
-    while reads.acquire(blocking=False):
-        pass
-    assert nudge_vdb.apply(plan).written == MOVED
-    assert seen == [True] * 4
-
-
-def test_with_a_throttle_a_batch_is_read_just_before_it_is_written(world, tmp_path, passed):
     planned(world, tmp_path)
     passed.events.clear()
-    VERBS["apply"](Watched(world.collection, passed), tmp_path, throttle=10)
+    assert VERBS["apply"](Watched(world.collection, passed), tmp_path).written == MOVED
+    names = [name for name, _, _ in passed.events]
+    assert names == ["write"] * 4 + ["fetch"] * 4  # the last to verify
+
+
+def test_a_resumed_move_reads_a_batch_just_before_it_is_written(world, tmp_path, passed):
+    ready_for("resume", world, tmp_path, None)
+    passed.events.clear()
+    VERBS["resume"](Watched(world.collection, passed), tmp_path, throttle=10)
     names = [name for name, _, _ in passed.events if name != "wait"]
     assert names[: 2 * 8] == ["fetch", "write"] * 8
 
@@ -210,16 +194,6 @@ def test_a_server_that_slows_down_is_given_way_to_and_the_report_says_so(world, 
     assert sum("its users come first" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_what_was_read_before_a_wait_is_read_again_after_it(world, tmp_path, passed, monkeypatch):
-    slowed(world, tmp_path, passed, monkeypatch)
-    names = [name for name, _, _ in passed.events]
-    first = names.index("wait")
-    assert names[first:].count("write") > 10
-    for place in (place for place, name in enumerate(names) if name == "write" and place > first):
-        before = names[first:place]
-        assert "fetch" in before[len(before) - before[::-1].index("wait") :]
-
-
 def test_a_row_that_changes_while_a_move_waits_is_its_owners(world, tmp_path, passed, monkeypatch):
     planned(world, tmp_path)
     rows = sorted(set(world.train.rows))
@@ -237,16 +211,14 @@ def test_a_row_that_changes_while_a_move_waits_is_its_owners(world, tmp_path, pa
     assert (world.vectors()[rows[-1]] == theirs[0]).all()
 
 
-def test_a_read_ahead_that_fails_stops_the_move_after_the_batch_before_it_is_in_the_journal(
-    world, tmp_path, monkeypatch
-):
+def test_a_read_that_fails_stops_the_move_after_the_batch_before_it_is_in_the_journal(world, tmp_path, monkeypatch):
     def refuse():
         raise Refused("no more reading")
 
     batches_of(30, monkeypatch)
-    planned(world, tmp_path)
+    ready_for("resume", world, tmp_path, None)
     with pytest.raises(Refused, match="no more reading"):
-        VERBS["apply"](Faulty(world.collection, before={("fetch", 2): refuse}), tmp_path)
+        VERBS["resume"](Faulty(world.collection, before={("fetch", 2): refuse}), tmp_path)
     assert open_state(world.collection, tmp_path).journal.progress() == (30, MOVED)
     assert nudge_vdb.resume(world.collection, state=tmp_path).report["verified"]["tuned"] == MOVED
 
