@@ -66,8 +66,13 @@ def leave(collection: Collection, state: State) -> None:
 
 
 def withdraw(collection: Collection, state: State) -> None:
-    """Take the note back: every row is at its base."""
+    """Take the note back: every row is at its base.
+
+    Raises:
+        Locked: another run has taken over, and may have left it anew.
+    """
     found = own_note(collection, state.traits)
+    state.require_hold()
     if found and found.state == state.id:
         collection.leave_note(_name(state.traits), "")
 

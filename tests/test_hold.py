@@ -151,6 +151,17 @@ def test_a_run_that_lost_its_hold_stops_before_its_next_write_to_database_and_st
     assert json.loads((state.folder / "holder.json").read_text())["token"] == "theirs"
 
 
+def test_a_roll_back_that_lost_its_hold_while_it_read_back_leaves_the_note_to_who_took_over(world, tmp_path):
+    state = open_state(world.collection, tmp_path)
+    nudge_vdb.apply(nudge_vdb.plan(world.collection, world.train, state=tmp_path))
+    left = world.collection.notes()
+    assert left
+    slept = Faulty(world.collection, after={("fetch", 1): taken_over(state)})
+    with pytest.raises(Locked, match="has taken over"):
+        nudge_vdb.rollback(slept, to=0, state=tmp_path)
+    assert world.collection.notes() == left
+
+
 def test_a_plan_that_lost_its_hold_keeps_no_version(world, tmp_path):
     state = open_state(world.collection, tmp_path)
     slept = Faulty(world.collection, after={("scan", 1): taken_over(state)})
