@@ -50,6 +50,7 @@ bench-memory: .venv/installed
 
 bench-cold: .venv/installed
 	$(BIN)/python -m benchmarks.cold_rows --record
+	$(BIN)/python -m benchmarks.false_proofs
 
 bench-paging: .venv/installed
 	$(BIN)/python -m benchmarks.paging

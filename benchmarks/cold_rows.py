@@ -21,7 +21,7 @@ import numpy as np
 import nudge_vdb
 from benchmarks.page import record, table
 from benchmarks.quality import authors_choice
-from benchmarks.sets import RetrievalSet, content, load, synthetic
+from benchmarks.sets import RetrievalSet, load, synthetic
 from nudge_vdb.judgements import Judgements
 
 SHARES = (0.3, 0.7)
@@ -198,33 +198,6 @@ def _off(means: Means) -> float:
     return abs(means.estimated[1] - means.change[1])
 
 
-def noise(data: RetrievalSet, seed: int) -> Judgements:
-    """Return judgements without signal: rows drawn anew for every query."""
-    rng = np.random.default_rng(seed)
-    asked, counts = np.unique(data.query, return_counts=True)
-    drawn = [(rng.choice(len(data.rows), count, replace=False) + 1).tolist() for count in counts]
-    return Judgements.from_arrays(data.queries[asked], drawn)
-
-
-def falsely_proven(seeds: int, choices: Mapping[str, Any]) -> Iterator[str]:
-    """Yield how often plans are called proven without signal, and where there is nothing to gain."""
-    cranfield = load("cranfield")
-    assert cranfield is not None
-    proven = 0
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as state:
-            told = noise(cranfield, seed)
-            proven += nudge_vdb.plan(cranfield.fixture().collection, told, state=state, seed=seed, **choices).proven
-    yield f"without signal, {dict(choices)}: {proven} of {seeds} proven"
-    share, harmful, proven = choices["cold_share"], 0, 0
-    for seed in range(seeds):
-        found = tuned(Hidden.of(content(seed), seed, 0.3), "", choices)
-        lost = [before - after for before, after in zip(found.base, found.real, strict=True)]
-        proven += found.proven
-        harmful += found.proven and (1 - share) * lost[0] + share * lost[1] > 0.01
-    yield f"nothing to gain, {dict(choices)}: {proven} of {seeds} proven, {harmful} of them lose more than 0.01"
-
-
 def main() -> None:
     """Print everything."""
     asked = argparse.ArgumentParser(description=__doc__)
@@ -234,13 +207,7 @@ def main() -> None:
     asked.add_argument("--way", action="append")
     asked.add_argument("--kept", type=Path, help="a file of what was worked out, to go on from")
     asked.add_argument("--record", action="store_true", help="write the section of docs/benchmarks.md")
-    asked.add_argument("--noise", type=int, help="instead, so many seeds without signal and without anything to gain")
     given = asked.parse_args()
-    if given.noise:
-        for choices in ({"cold_share": 0.3}, {"cold_share": 0.3, "carry": "on"}):
-            for line in falsely_proven(given.noise, choices):
-                print(line, flush=True)
-        return
     found = list(_all(given, _kept(given.kept)))
     if given.record and found:
         record("Rows that nobody judged", page(found))

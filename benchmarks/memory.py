@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.memory`` plans with 100,000 judgements, 2,000 of their queries evaluated by leave-one-out, on
 made-up rows of 768 components, each time in a process of its own: few rows and many, with a small budget and the usual
-one, and with 20,000 rows that move and with 100,000. Then each phase is held against what the machine can do.
+one, with 20,000 rows that move and with 100,000, and in a container of 1 GB, which needs control groups that this user
+may make. Then each phase is held against what the machine can do.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.clustered import Clustered
+from benchmarks.contained import contained, out_of_cache
 from benchmarks.mapped import MappedCollection
 from benchmarks.page import record, table
 from benchmarks.peak import Watch
@@ -42,6 +45,8 @@ class Trial:
     """How many queries ask for the same row."""
     memory: int
     carry: str = "off"
+    container: int | None = None
+    """Bytes that the process may hold, beyond which the kernel kills it."""
 
 
 LARGEST = Trial(1_000_000, 5, 512 * 10**6)
@@ -50,6 +55,7 @@ TRIALS = (
     LARGEST,
     Trial(1_000_000, 5, 128 * 10**6),
     Trial(1_000_000, 1, 512 * 10**6),
+    Trial(1_000_000, 1, 512 * 10**6, container=10**9),
     Trial(100_000, 5, 512 * 10**6, "on"),
 )
 
@@ -68,8 +74,11 @@ def run(trial: Trial) -> Figures:
     """Make the arrays of *trial*, and run it in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         make_arrays(trial, Path(folder))
+        out_of_cache(Path(folder))
         command = [sys.executable, "-m", "benchmarks.memory", json.dumps(asdict(trial)), folder]
-        done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
+        place = nullcontext(command) if trial.container is None else contained(command, trial.container)
+        with place as inside:
+            done = subprocess.run(inside, check=True, text=True, stdout=subprocess.PIPE)
     figures: Figures = json.loads(done.stdout)
     print(trial, figures, flush=True)
     return figures
@@ -125,13 +134,15 @@ def best_of(work: Any) -> float:
 
 def memory_told(found: Sequence[tuple[Trial, Figures]]) -> str:
     """Return the section on memory."""
-    head = ("rows", "rows that move", "--carry", "--memory", "peak MB, anonymous", "peak MB, resident", "seconds")
+    peaks = ("peak MB, anonymous", "peak MB, resident")
+    head = ("rows", "rows that move", "--carry", "--memory", "container", *peaks, "seconds")
     lines = [
         [
             f"{trial.rows:,}",
             f"{figures['moved']:,}",
             trial.carry,
             f"{trial.memory // 10**6} MB",
+            f"{trial.container // 10**9} GB" if trial.container else "",
             f"{figures['anonymous']:,.0f}",
             f"{figures['resident']:,.0f}",
             f"{figures['seconds']:.0f}",
@@ -141,7 +152,8 @@ def memory_told(found: Sequence[tuple[Trial, Figures]]) -> str:
     return f"""`python -m benchmarks.memory` (`make bench-memory`): a whole plan of {JUDGED:,} judgements, one a query,
 {EVALUATED:,} of the queries evaluated by leave-one-out, on rows of {WIDTH} components. One run each, since each takes
 minutes. Memory is above that of the interpreter with everything imported, and holds the judgements' ids as well; rows
-and query vectors are mapped from files, and resident memory includes what is mapped of them.
+and query vectors are mapped from files, and resident memory includes what is mapped of them. In a container, a control
+group of the kernel, interpreter and page cache count as well, and the kernel kills what needs more.
 
 {table(head, lines)}"""
 
