@@ -122,13 +122,6 @@ class Lineage:
             judged[rows] = True
         return differs
 
-    def knows(self, keys: Sequence[RowKey]) -> Mask:
-        """Tell which of *keys* some version holds."""
-        known = np.zeros(len(keys), bool)
-        for content in self._versions.values():
-            known |= content.keys.find(keys) >= 0
-        return known
-
     def nearly(self, number: int, keys: Sequence[RowKey], live: Vectors) -> Mask:
         """Tell which *live* vectors are nearly what version *number* put there, as if the engine had changed them."""
         near = np.zeros(len(keys), bool)

@@ -99,5 +99,5 @@ def _needing(collection: Collection, known: Lineage, rest: Lineage, keys: Sequen
     found = collection.fetch(keys, live)
     base, ours = known.bases(keys, live)
     differs = ~agree(base, rest.bases(keys, live)[0], collection.traits.tolerance)
-    away = ~found & ~rest.knows(keys) if keep_away else np.zeros(len(keys), bool)
+    away = ~found & keep_away  # whatever vector it comes back with
     return int((away | (found & ours & differs)).sum())

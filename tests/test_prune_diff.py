@@ -88,6 +88,20 @@ def test_a_version_that_alone_knows_the_base_of_a_row_that_is_away_stays_unless_
     assert prune(world.collection, keep=0, gone=True, state=tmp_path).dropped == [1]
 
 
+def test_a_row_that_is_away_keeps_the_version_of_the_vector_that_it_left_with(world, tune, tmp_path):
+    """Another version knows the row, too, but not that vector."""
+    before = world.vectors()
+    tune(world.train, step=0.3)
+    tune(world.train, step=0.5)
+    row = world.fixture.collection.rows.pop("row 001")
+    nudge_vdb.rollback(world.collection, to=1, state=tmp_path)
+    pruned = prune(world.collection, keep=0, state=tmp_path)
+    assert (pruned.dropped, pruned.kept, pruned.needed) == ([], [1, 2], {2: 1})
+    world.fixture.collection.rows["row 001"] = row
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert all((world.vectors()[text] == vector).all() for text, vector in before.items())
+
+
 def test_the_live_version_stays_however_old_it_is(world, tune, tmp_path):
     for judgements in (world.train, world.fewer, world.test):
         tune(judgements)
