@@ -125,22 +125,22 @@ class Pace:
         """Forget how fast the server was: what comes next are requests of another kind."""
         self._slowness, self._rested = Slowness(), -math.inf
 
-    def timed(self, rows: int, collection: Patient, request: Callable[[], T]) -> T:
-        """Return what *request* returns, and take in how long the server was at work for it on *rows* rows.
+    def timed(self, collection: Patient, request: Callable[[], T], rows: Callable[[T], int]) -> T:
+        """Return what *request* returns, and take in how long the server was at work on so many *rows* of the answer.
 
         Where *collection* had to be patient meanwhile, that says nothing: the engine has been given way already.
         """
         idle, since = collection.idle, self._clock.now()
         answer = request()
         if collection.idle == idle:
-            self._took(rows, self._clock.now() - since)
+            self._took(rows(answer), self._clock.now() - since)
         return answer
 
     def _took(self, rows: int, seconds: float) -> None:
         now = self._clock.now()
         self._slowness.note(rows, seconds)
         self._rested = now + min(LONGEST, seconds * _rests(self._slowness.factor))
-        if self._rested > now and not self._told:
+        if self._rested > max(now, self._due) and not self._told:
             self._told = True
             log.warning(
                 "the server takes %.1f times as long for a row as before: waiting between batches, since its users "

@@ -46,7 +46,7 @@ def verify_live(
         keys = ours_ever.at(part)
         live = np.zeros((len(keys), traits.width), np.float32)
         pace.turn(len(keys))
-        found = pace.timed(len(keys), collection, partial(collection.fetch, keys, live))
+        found = pace.timed(collection, partial(collection.fetch, keys, live), len)
         base, ours = lineage.bases(keys, live)
         target, held = lineage.targets(number, keys, base), lineage.holds(number, keys)
         there = agree(live, target, traits.tolerance) & found & ours

@@ -26,8 +26,9 @@ class Tally:
     """What became of the rows of a move."""
 
     written: int = 0
+    """Rows that were sent and hold their target now, even where somebody had put them there just before."""
     already: int = 0
-    """Rows that were where they should be."""
+    """Rows that were read and were where they should be, so that nothing was sent."""
     skipped: dict[str, list[str]] = field(default_factory=dict)
     """Row ids by the outcome that kept them from being written."""
 
@@ -72,21 +73,6 @@ class _Move:
     def in_doubt(self, keys: Sequence[RowKey]) -> Mask:
         """Tell which of *keys* may have been sent before without an answer."""
         return np.array([any(first <= key <= last for first, last in self.doubted) for key in keys], bool)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """Rows as they were just before they are written, and what is to become of them."""
-
-    keys: list[RowKey]
-    live: Vectors
-    target: Vectors
-    there: Mask
-    doubtful: Mask
-    due: Mask
-    """Which rows to send."""
-    tally: Tally
-    """What became of those that are not sent."""
 
 
 def move_to(
@@ -141,13 +127,13 @@ def batches(rows: int, width: int, most: int | None = None) -> Iterator[range]:
 def _bring(move: _Move, keys: list[RowKey], patience: float) -> Tally:
     """Bring one batch to its targets; rows whose outcome stays unknown are read and sent again, with *patience*."""
     tally = Tally()
-    others, left = _sent_unseen(move, keys, tally) if move.interrupted is None else (keys, [])
-    left += _sent(move, _looked_at(move, others, move.in_doubt(others)), tally) if others else []
+    others, left = _sent_unread(move, keys, tally) if move.interrupted is None else (keys, [])
+    left += _sent_as_read(move, others, move.in_doubt(others), tally) if others else []
 
     def send_again() -> list[RowKey]:
         nonlocal left
         seen = Tally()
-        left = _sent(move, _looked_at(move, left, np.ones(len(left), bool)), seen)
+        left = _sent_as_read(move, left, np.ones(len(left), bool), seen)
         seen.written, seen.already = seen.written + seen.already, 0  # what is there now is what was sent unanswered
         tally.add(seen)
         return left
@@ -158,28 +144,26 @@ def _bring(move: _Move, keys: list[RowKey], patience: float) -> Tally:
     return tally
 
 
-def _sent_unseen(move: _Move, keys: list[RowKey], tally: Tally) -> tuple[list[RowKey], list[RowKey]]:
-    """Send *keys* as what the live version made of them; return those to look at, and those without an answer.
+def _sent_unread(move: _Move, keys: list[RowKey], tally: Tally) -> tuple[list[RowKey], list[RowKey]]:
+    """Send *keys* as what the live version made of them; return those to read, and those without an answer.
 
-    To be looked at is what stays where it is or was embedded again, and what turns out to be something else or gone.
+    To be read is what stays where it is or was embedded again, and what turns out to be something else or gone.
     """
-    lineage, texts = move.lineage, partial(_texts, move.collection)
+    collection, lineage = move.collection, move.lineage
     base = lineage.newest_bases(keys)
     live, target = (lineage.targets(number, keys, base) for number in (move.start, move.goal))
-    plain = ~(agree(live, target, move.collection.traits.tolerance) | lineage.rebased(move.goal, keys, base))
+    plain = ~(agree(live, target, collection.traits.tolerance) | lineage.rebased(move.goal, keys, base))
     sent = list(compress(keys, plain))
-    became: dict[Outcome, list[RowKey]] = {outcome: [] for outcome in Outcome}
-    for key, outcome in zip(sent, _written(move, sent, target[plain], live[plain]), strict=True):
-        became[outcome].append(key)
-    tally.written += len(became[Outcome.WRITTEN])
-    tally.skip(Outcome.REFUSED, texts(became[Outcome.REFUSED]))
-    others = [*compress(keys, ~plain), *became[Outcome.CHANGED], *became[Outcome.MISSING]]
-    return sorted(others), became[Outcome.UNKNOWN]
+    was = _by_outcome(_written(move, sent, target[plain], live[plain]))
+    tally.written += int(was[Outcome.WRITTEN].sum())
+    tally.skip(Outcome.REFUSED, _texts(collection, sent, was[Outcome.REFUSED]))
+    others = [*compress(keys, ~plain), *compress(sent, was[Outcome.CHANGED] | was[Outcome.MISSING])]
+    return sorted(others), list(compress(sent, was[Outcome.UNKNOWN]))
 
 
-def _looked_at(move: _Move, keys: list[RowKey], doubtful: Mask) -> _Look:
-    """Read *keys*, and tell which are to be sent: those that are ours and not certainly there."""
-    collection, lineage, tally = move.collection, move.lineage, Tally()
+def _sent_as_read(move: _Move, keys: list[RowKey], doubtful: Mask, tally: Tally) -> list[RowKey]:
+    """Read *keys*, and send those that are ours and not certainly there; return those to look at again."""
+    collection, lineage = move.collection, move.lineage
     live = np.zeros((len(keys), collection.traits.width), np.float32)
     found = collection.fetch(keys, live)
     base, ours = lineage.bases(keys, live)
@@ -189,26 +173,25 @@ def _looked_at(move: _Move, keys: list[RowKey], doubtful: Mask) -> _Look:
     there = found & ours & agree(live, target, collection.traits.tolerance)
     due = found & ours & (doubtful | ~there)
     owners = (found & ~ours & left & ~wanted) | (found & ours & lineage.rebased(move.goal, keys, base))
-    tally.already = int((there & ~due).sum())
-    tally.rebased = _texts(collection, keys, owners)
+    tally.already += int((there & ~due).sum())
+    tally.rebased += _texts(collection, keys, owners)
     tally.skip(Outcome.MISSING, _texts(collection, keys, ~found & (left | wanted)))
     tally.skip(Outcome.CHANGED, _texts(collection, keys, found & ~ours & wanted))
-    return _Look(keys, live, target, there, doubtful, due, tally)
-
-
-def _sent(move: _Move, look: _Look, tally: Tally) -> list[RowKey]:
-    """Write the rows of *look* that are due; return those to look at again."""
-    tally.add(look.tally)
-    sent, due = list(compress(look.keys, look.due)), look.due
-    outcomes = _written(move, sent, look.target[due], look.live[due])
-    return _noted(move.collection, sent, outcomes, (look.there[due], look.doubtful[due]), tally)
+    sent = list(compress(keys, due))
+    outcomes = _written(move, sent, target[due], live[due])
+    return _noted(collection, sent, outcomes, (there[due], doubtful[due]), tally)
 
 
 def _written(move: _Move, keys: list[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
-    """Write *keys* in the pace of the move."""
+    """Write *keys* in the pace of the move, which goes by the rows that the engine wrote."""
     move.require_hold()  # waiting and reading may have taken long
     write = partial(move.collection.write, keys, vectors, expected)
-    return move.pace.timed(len(keys), move.collection, write) if keys else []
+    return move.pace.timed(move.collection, write, lambda became: became.count(Outcome.WRITTEN)) if keys else []
+
+
+def _by_outcome(outcomes: Sequence[Outcome]) -> dict[Outcome, Mask]:
+    """Tell, for every outcome, which rows had it."""
+    return {outcome: np.array([each is outcome for each in outcomes], bool) for outcome in Outcome}
 
 
 def _noted(
@@ -220,7 +203,7 @@ def _noted(
     if it is its owner's, the next look tells.
     """
     there, doubtful = known
-    was = {outcome: np.array([each is outcome for each in outcomes], bool) for outcome in Outcome}
+    was = _by_outcome(outcomes)
     tally.written += int((was[Outcome.WRITTEN] & ~there).sum())
     tally.already += int((was[Outcome.WRITTEN] & there).sum())
     for outcome, settled in ((Outcome.CHANGED, ~doubtful), (Outcome.MISSING, True), (Outcome.REFUSED, True)):

@@ -43,7 +43,7 @@ def run(pace, time, patient, seconds, rows=ROWS):
     waits = []
     for each in seconds:
         waits.append(pace.turn(rows))
-        pace.timed(rows, patient, lambda each=each: time.pass_by(each))
+        pace.timed(patient, lambda each=each: time.pass_by(each), lambda _: rows)
     return waits
 
 
@@ -167,6 +167,6 @@ def test_an_engine_that_asked_for_patience_was_given_way_already(world, time, wa
     patient = Patient(faulty)
     for at in range(20):
         pace.turn(ROWS)
-        pace.timed(ROWS, patient, lambda at=at: (patient.count(), time.pass_by(0.2 if at < 10 else 30.2)))
+        pace.timed(patient, lambda at=at: (patient.count(), time.pass_by(0.2 if at < 10 else 30.2)), lambda _: ROWS)
     assert patient.idle == sum(waits) == 300
     assert pace.gave_way == 0

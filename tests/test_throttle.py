@@ -11,7 +11,7 @@ import pytest
 
 import nudge_vdb
 from nudge_vdb import pace
-from nudge_vdb.contract import Rows
+from nudge_vdb.contract import Outcome, Rows
 from nudge_vdb.errors import BadOption, Refused
 from nudge_vdb.run import open_state
 from nudge_vdb.testing import Faulty
@@ -192,6 +192,25 @@ def test_a_server_that_slows_down_is_given_way_to_and_the_report_says_so(world, 
     assert applied.report["waited"]["slow_server"] == pytest.approx(len(waits) * pace.SLICE, rel=0.05)
     assert applied.report["waited"]["slow_server"] > 20
     assert sum("its users come first" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_rows_that_the_server_only_compares_say_nothing_of_how_fast_it_writes(world, tmp_path, passed, monkeypatch):
+    batches_of(5, monkeypatch)
+    planned(world, tmp_path)
+    theirs = sorted(set(world.train.rows))[: MOVED // 2]
+    world.fixture.re_embed(theirs, np.random.default_rng(1).normal(size=(len(theirs), WIDTH)).astype(np.float32))
+
+    class Steady(Watched):
+        """It takes ten times as long to write a row as to compare it."""
+
+        def write(self, keys, vectors, expected):
+            outcomes = super().write(keys, vectors, expected)
+            passed.at += sum(0.1 if outcome is Outcome.WRITTEN else 0.01 for outcome in outcomes)
+            return outcomes
+
+    applied = VERBS["apply"](Steady(world.collection, passed), tmp_path)
+    assert (applied.written, applied.changed) == (MOVED // 2, MOVED // 2)
+    assert applied.report["waited"]["slow_server"] == 0
 
 
 def test_a_row_that_changes_while_a_move_waits_is_its_owners(world, tmp_path, passed, monkeypatch):
