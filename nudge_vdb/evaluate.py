@@ -13,7 +13,7 @@ from nudge_vdb.budget import USUAL, budget_of
 from nudge_vdb.contract import Collection
 from nudge_vdb.ground import places_of
 from nudge_vdb.judgements import Judgements, binary
-from nudge_vdb.matching import locate, present, refuse_other_widths, spelled
+from nudge_vdb.matching import locate, present, refuse_other_widths, refuse_strangers, spelled
 from nudge_vdb.metrics import Measure, parse_measure
 from nudge_vdb.nudge import Floats, Ints
 from nudge_vdb.pages import Pages, page_out
@@ -60,8 +60,9 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="nudge-vdb-") as folder:
         with phases("page out", collection.count()) as step:
             keys = locate(collection, list(dict.fromkeys(judgements.rows)))
+            given = spelled(judgements if grades else binary(judgements), keys, collection)
+            refuse_strangers(given, keys)
             pages = page_out(collection, Path(folder) / "pages", step, budget)
-        given = spelled(judgements if grades else binary(judgements), keys, collection)
         judged = present(given, keys, places_of(pages, set(keys.values())))
         with phases("compute"):
             table = _table(collection, pages, judged.judgements, measures)

@@ -92,6 +92,15 @@ def present(judgements: Judgements, keys: Mapping[str, RowKey], place: Mapping[R
     return Judged(_keep(judgements, places >= 0), places[places >= 0], missing)
 
 
+def refuse_strangers(judgements: Judgements, keys: Mapping[str, RowKey]) -> None:
+    """Refuse judgements most of whose rows are not among *keys*, before any row is read.
+
+    Raises:
+        BadJudgements: they are of another collection.
+    """
+    present(judgements, keys, dict.fromkeys(keys.values(), 0))
+
+
 def _refuse_unfit_rows(judged: Judged, pages: Pages) -> None:
     places = np.unique(judged.places)
     zero = [np.empty(0, np.int64)]

@@ -157,6 +157,16 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def forget_unless_interrupted(folder: Path) -> None:
+    """Remove a page-out, unless it is one that the next can go on with."""
+    try:
+        interrupted = not read_sealed(folder / "progress.json")["complete"]
+    except StateDamaged:
+        interrupted = False
+    if not interrupted:
+        forget(folder)
+
+
 def _begun(folder: Path, traits: Traits) -> _Done:
     forget(folder)
     make_folder(folder)

@@ -122,7 +122,7 @@ class Patient:
         try:
             return self._again(lambda: self.inner.search(queries, k, accuracy))
         except TooLarge:
-            return [row for part in _halves(len(queries)) for row in self.search(queries[part], k, accuracy)]
+            return [row for part in _halves(len(queries), "query") for row in self.search(queries[part], k, accuracy)]
 
     def count(self) -> int:
         """Count."""
@@ -153,12 +153,12 @@ class Patient:
             self.idle += patiently.statistics.get("idle_for", 0.0)
 
 
-def _halves(count: int) -> tuple[slice, slice]:
+def _halves(count: int, thing: str = "row") -> tuple[slice, slice]:
     """Return the two halves of *count* things that were too large together.
 
     Raises:
         TooLarge: there is but one.
     """
     if count < 2:
-        raise TooLarge("the engine finds a single row too large; raise its limit on the size of a request")
+        raise TooLarge(f"the engine finds a single {thing} too large; raise its limit on the size of a request")
     return slice(0, count // 2), slice(count // 2, count)

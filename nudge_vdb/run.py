@@ -11,11 +11,11 @@ from nudge_vdb.errors import BadOption, NotProven, StateConflict, UnfitCollectio
 from nudge_vdb.ground import settle
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
-from nudge_vdb.matching import locate, refuse_other_widths, spelled
+from nudge_vdb.matching import locate, refuse_other_widths, refuse_strangers, spelled
 from nudge_vdb.notes import own_note, require_own, withdraw
 from nudge_vdb.options import Choices, Options
 from nudge_vdb.pace import Pace, require_rate
-from nudge_vdb.pages import forget
+from nudge_vdb.pages import forget, forget_unless_interrupted
 from nudge_vdb.phases import Phases
 from nudge_vdb.price import price
 from nudge_vdb.proposal import Proposal, propose
@@ -103,11 +103,13 @@ def plan(
     home = open_state(collection, state)
     with home.locked():
         require_own(Patient(collection), home)
-        proposal = _compute(Patient(collection), home, judgements, apart, options, phases)
-        proposal.facts.update(price(Patient(collection), home, proposal.content, throttle))
-        with phases("snapshot"):
-            version = _kept(home, proposal, judgements, collection)
-        forget(home.pages)
+        try:
+            proposal = _compute(Patient(collection), home, judgements, apart, options, phases)
+            proposal.facts.update(price(Patient(collection), home, proposal.content, throttle))
+            with phases("snapshot"):
+                version = _kept(home, proposal, judgements, collection)
+        finally:
+            forget_unless_interrupted(home.pages)
     return as_plan(collection, home, version, phases, proposal.facts)
 
 
@@ -220,6 +222,8 @@ def _compute(
         keys = locate(collection, list(named))
     train = spelled(judgements, keys, collection)
     held_out = {name: spelled(given, keys, collection) for name, given in apart.items()}
+    for given in (train, *held_out.values()) if collection.count() else ():  # else that is what is wrong
+        refuse_strangers(given, keys)
     lineage = Lineage(home)
     survey = Surveyor(collection, home.pages, lineage, keys, options, phases).survey(train, held_out)
     pages = survey.pages

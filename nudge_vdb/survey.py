@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nudge_vdb.contract import Ability, Accuracy, Collection, RowKey, Traits, Vectors
-from nudge_vdb.errors import BadOption, Refused
+from nudge_vdb.errors import BadOption, Refused, TooLarge
 from nudge_vdb.gather import SPARES, Gathering, tried
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
@@ -88,19 +89,21 @@ class Surveyor:
             BadOption: a search was asked for where nearly all rows may move.
             Refused: a search was asked for, and the engine does not let it through.
         """
-        named = sorted({*self.lineage.keys(), *self.keys.values()})
-        manner = chosen(self.options, self.collection.traits, self._extent(len(named), train, apart))
+        extent = self._extent(train, apart)
+        manner = chosen(self.options, self.collection.traits, extent)
         if manner.name == "scan":
             return self._scanned(manner)
         try:
-            return self._searched(manner, named, train, apart)
-        except Refused as exc:
+            return self._searched(manner, extent, train, apart)
+        except (Refused, TooLarge) as exc:
             if self.options.rivals != "auto":
                 raise Refused(f"{exc}; --rivals scan finds rivals without a search") from exc
-            return self._scanned(Manner("scan", f"the engine refused to search: {exc}"))
+            return self._scanned(Manner("scan", f"a search was given up: {exc}"))
 
-    def _extent(self, named: int, train: Judgements, apart: Mapping[str, Judgements]) -> Extent:
+    def _extent(self, train: Judgements, apart: Mapping[str, Judgements]) -> Extent:
         queries = min(len(train), self.options.max_queries) + sum(map(len, apart.values()))
+        moved, judged = self.lineage.keys(), set(self.keys.values())
+        named = len(moved) + int((moved.find(judged) < 0).sum())
         return Extent(self.collection.count(), named, queries * self._depth)
 
     @property
@@ -113,14 +116,13 @@ class Surveyor:
             pages = page_out(self.collection, self.folder, step, self.options.budget)
         return Survey(pages, _facts(manner, pages))
 
-    def _searched(
-        self, manner: Manner, named: list[RowKey], train: Judgements, apart: Mapping[str, Judgements]
-    ) -> Survey:
-        filling = Filling(self.folder, self.collection.traits)
-        gathering = Gathering(self.collection, set(named), self._depth, filling)
+    def _searched(self, manner: Manner, extent: Extent, train: Judgements, apart: Mapping[str, Judgements]) -> Survey:
+        filling, named = Filling(self.folder, self.collection.traits), {*self.lineage.keys(), *self.keys.values()}
+        most = extent.rows if self.options.rivals == "auto" else math.inf
+        gathering = Gathering(self.collection, named, self._depth, filling, most)
         try:
             with self.phases("fetch", len(named)):
-                there = gathering.fetch(named)
+                there = gathering.fetch(sorted(named))
             queries = self._queries(dict.fromkeys(there, 0), train, apart)
             with self.phases("search", len(queries)) as step:
                 manner = self._tried(manner, queries)
@@ -128,7 +130,7 @@ class Surveyor:
         except BaseException:
             forget(self.folder)
             raise
-        pages = filling.pages(self.collection.count(), self.options.budget)
+        pages = filling.pages(extent.rows, self.options.budget)
         return Survey(pages, _facts(manner, pages), _doubts(manner, self._depth))
 
     def _queries(self, there: Mapping[RowKey, int], train: Judgements, apart: Mapping[str, Judgements]) -> Vectors:

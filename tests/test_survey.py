@@ -12,8 +12,8 @@ import pytest
 
 import nudge_vdb
 from nudge_vdb.backends import fill
-from nudge_vdb.contract import Ability, Accuracy, Metric
-from nudge_vdb.errors import BadOption, Refused, Unreachable
+from nudge_vdb.contract import Ability, Accuracy, Metric, Rows
+from nudge_vdb.errors import BadOption, Refused, TooLarge, Unreachable
 from nudge_vdb.gather import paced
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.survey import TIED, Manner
@@ -129,10 +129,11 @@ def test_within_a_scope_nothing_else_is_a_rival(engine, tmp_path):
 
 
 PORTIONS = {
-    "each takes as long as the others": (lambda asked: 0.3 * asked, [4, 8, 8, 8, 8, 8]),
-    "each takes very long": (lambda asked: 4.0 * asked, [4, 2, 2, 2, 2, 2]),
-    "a request takes long, whatever is in it": (lambda asked: 6.0, [4, 8, 16, 32, 64, 128]),
-    "all are quick": (lambda asked: 0.001 * asked, [4, 8, 16, 32, 64, 128]),
+    "each takes as long as the others": (lambda asked: 0.3 * asked, [1, 2, 2, 2, 2, 2]),
+    "each takes very long": (lambda asked: 4.0 * asked, [1, 2, 2, 2, 2, 2]),
+    "each takes longer than is good": (lambda asked: 19.0 * asked, [1, 1, 1, 1, 1, 1]),
+    "a request takes long, whatever is in it": (lambda asked: 6.0, [1, 2, 4, 8, 16, 32, 64, 128]),
+    "all are quick": (lambda asked: 0.001 * asked, [1, 2, 4, 8, 16, 32, 64, 128, 256, 256]),
 }
 
 
@@ -367,6 +368,71 @@ def test_many_rows_are_scanned_where_the_engine_refuses_to_search(many, tmp_path
         planned(collection, crowd.train, tmp_path / "state", rivals="search")
 
 
+def test_many_rows_are_scanned_where_an_answer_to_one_query_is_too_large(many, tmp_path):
+    crowd = make_crowd()
+
+    class Terse(Served):
+        def search(self, queries, k, accuracy=Accuracy.INDEX):
+            raise TooLarge("the reply would be too large")
+
+    collection = of_kind(Terse, tmp_path, crowd.rows)
+    report = planned(collection, crowd.train, tmp_path / "state").report
+    assert report["rivals"] == "scan"
+    assert "a single query too large" in report["rivals_reason"]
+
+
+def one_topic():
+    """Rows of which all those of one topic are judged, by queries of that topic: they stand before all others."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(4000, 8)).astype(np.float32)
+    vectors[:1500] = 0.3 * vectors[:1500] + 3 * np.eye(8, dtype=np.float32)[0]
+    queries = 3 * np.eye(8)[0] + 0.3 * rng.normal(size=(60, 8))
+    relevant = [(1 + part).astype(str).tolist() for part in np.array_split(rng.permutation(1500), 60)]
+    return Rows(list(range(1, 4001)), vectors, [{} for _ in vectors]), Judgements.from_arrays(queries, relevant)
+
+
+class Counting(Served):
+    named = most = 0
+
+    def search(self, queries, k, accuracy=Accuracy.INDEX):
+        hits = super().search(queries, k, accuracy)
+        self.named += sum(map(len, hits))
+        self.most = max(self.most, len(queries) * k)
+        return hits
+
+
+def test_a_search_that_would_name_most_rows_before_it_finds_others_becomes_a_scan(many, tmp_path):
+    rows, judgements = one_topic()
+    collection = of_kind(Counting, tmp_path, rows)
+    report = planned(collection, judgements, tmp_path / "state").report
+    assert report["rivals"] == "scan"
+    assert "stand before all others" in report["rivals_reason"]
+    assert collection.named < 2 * len(rows.ids)
+
+
+def test_where_a_deep_search_is_asked_for_no_answer_is_larger_than_the_first(tmp_path):
+    rows, judgements = one_topic()
+    collection = of_kind(Counting, tmp_path, rows)
+    report = planned(collection, judgements, tmp_path / "state", rivals="exact").report
+    assert report["rivals"] == "exact"
+    assert collection.most <= max(64 * ceil(1.5 * DEPTH), 2 * 1500 + 2 * DEPTH)
+
+
+def test_an_exact_search_that_is_not_answered_in_time_leaves_the_recall_unknown(tmp_path, monkeypatch, waits):
+    monkeypatch.setenv("NUDGE_VDB_PATIENCE", "0")
+    crowd = make_crowd()
+
+    class Slow(MemoryCollection):
+        def search(self, queries, k, accuracy=Accuracy.INDEX):
+            if accuracy is Accuracy.EXACT:
+                raise Unreachable("the deadline is exceeded")
+            return super().search(queries, k, accuracy)
+
+    report = planned(of_kind(Slow, tmp_path, crowd.rows), crowd.train, tmp_path / "state", rivals="search").report
+    assert report["rivals_recall"] is None
+    assert any("cannot be measured" in warning for warning in report["warnings"])
+
+
 def test_carrying_takes_all_rows(many, tmp_path):
     crowd = make_crowd()
     collection = of_kind(Served, tmp_path, crowd.rows)
@@ -412,6 +478,7 @@ def test_a_scan_does_not_go_on_from_what_a_search_that_died_had_gathered(tmp_pat
     crowd, state = make_crowd(), tmp_path / "state"
     collection = of_kind(Served, tmp_path, crowd.rows)
     monkeypatch.setattr("nudge_vdb.survey.forget", lambda _: None)  # as if it had been killed
+    monkeypatch.setattr("nudge_vdb.run.forget_unless_interrupted", lambda _: None)
 
     def killed():
         raise KeyboardInterrupt
