@@ -79,10 +79,6 @@ class Traces:
         """Return the pairs *chosen*."""
         return Traces(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def of(self, query: int) -> Traces:
-        """Return the pairs of *query*, these being ordered by query."""
-        return self.select(slice(*np.searchsorted(self.query, [query, query + 1])))
-
 
 def joined(parts: list[Traces]) -> Traces:
     """Return *parts* one behind the other."""

@@ -16,7 +16,7 @@ from nudge_vdb.matching import Judged, sample, some_queries
 from nudge_vdb.nudge import Floats, Ints, Method, Pulls, unit
 from nudge_vdb.options import Options
 from nudge_vdb.pages import Pages
-from nudge_vdb.rivals import best_rows
+from nudge_vdb.rivals import TIES, best_rows
 from nudge_vdb.scoring import Table, in_order, score_table
 from nudge_vdb.selection import FEWEST_QUERIES
 
@@ -57,14 +57,14 @@ class Course:
             Field(method, self.traits.metric, self.pulls, self.base, np.empty(0), nobody, self.ground.pages.budget)
         )
 
-    def table(self, exam: Exam) -> Table:
-        """Return the scores of *exam* at every step."""
+    def table(self, exam: Exam, steps: Floats) -> Table:
+        """Return the scores of *exam* at each of *steps*, the first of which is 0."""
         rule, parts, budget = self.options.measure, self.ground.parts_without(self.wanted), self.ground.pages.budget
-        best = best_rows(parts, exam.units, exam.lengths, rule.k, self.traits.metric, budget)
+        best = best_rows(parts, exam.units, exam.lengths, rule.k + TIES, self.traits.metric, budget)
         order, rivals_order = self.ground.by_id(self.wanted, best.places)
-        rivals = in_order(best.scores, rivals_order)
+        rivals = np.partition(in_order(best.scores, rivals_order), TIES, axis=1)[:, TIES:]
         field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, order, rivals, budget)
-        return score_table(field, exam, rule, self.options.steps)
+        return score_table(field, exam, rule, steps)
 
 
 def set_course(train: Judged, others: Sequence[Judged], ground: Ground, options: Options, traits: Traits) -> Course:

@@ -11,10 +11,8 @@ from nudge_vdb.contract import Metric, Vectors
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
 from nudge_vdb.nudge import Floats, Ints, unit
-from nudge_vdb.rivals import Best, Part, best_rows
+from nudge_vdb.rivals import TIES, Best, Part, best_rows
 
-TIES = 32
-"""How many rows beyond the cutoff are kept, so that rows of equal score can be put in order."""
 QUERIES_AT_ONCE = 2000
 
 Texts = Callable[[Ints], Sequence[str]]

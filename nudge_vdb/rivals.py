@@ -13,6 +13,8 @@ from nudge_vdb.budget import USUAL_BUDGET, Budget, Share
 from nudge_vdb.contract import Mask, Metric, Vectors
 from nudge_vdb.nudge import Floats, Ints, unit
 
+TIES = 32
+"""How many rows beyond those that count are had of each query, so that rows of equal score can be put in order."""
 CROWDED = 16
 """Where more than one pair in so many may be among the best, as where most rows are equal, all are scored exactly."""
 ROUNDING = 2.0**-24

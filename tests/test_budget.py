@@ -17,6 +17,7 @@ from nudge_vdb.judgements import Judgements
 from nudge_vdb.mapped import picked, put, release
 from nudge_vdb.options import Options
 from nudge_vdb.pages import page_out
+from nudge_vdb.planning import Course
 from nudge_vdb.testing import example_rows, memory_fixture
 
 
@@ -114,6 +115,24 @@ def test_a_plan_holds_no_more_than_its_budget(large, carry, tmp_path):
     collection, judgements = large
     choices = {"memory": LEAST, "carry": carry, "rivals": "scan"}
     assert peak(nudge_vdb.plan, collection, judgements, state=tmp_path, **choices) < LEAST
+
+
+def test_held_out_queries_are_scored_in_portions_at_the_two_steps_that_count(worlds, tmp_path, monkeypatch):
+    world = worlds(apart=0.5)
+    whole = nudge_vdb.plan(world.collection, world.train, test=world.test, state=tmp_path / "whole")
+    asked = []
+
+    def table(course, exam, steps, work=Course.table):
+        asked.append((len(exam.units), len(steps)))
+        return work(course, exam, steps)
+
+    monkeypatch.setattr(Course, "table", table)
+    monkeypatch.setattr("nudge_vdb.proposal.QUERIES_AT_ONCE", 7)
+    plan = nudge_vdb.plan(world.collection, world.train, test=world.test, state=tmp_path / "parts")
+    assert plan.report["test"] == whole.report["test"]
+    assert {steps for _, steps in asked[1:]} == {2}
+    assert max(queries for queries, _ in asked[1:]) == 7
+    assert sum(queries for queries, _ in asked[1:]) == len(world.test)
 
 
 def test_scoring_a_collection_holds_less_where_its_budget_is_smaller(large):
