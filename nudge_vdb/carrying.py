@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nudge_vdb.budget import Share
-from nudge_vdb.contract import Metric, Vectors
+from nudge_vdb.contract import Mask, Metric, Vectors
 from nudge_vdb.exam import Exam, Field
 from nudge_vdb.nudge import RAYS, Floats, Ints, Pulls, unit
 from nudge_vdb.ridge import REACHES, RIDGES, Carry, Fit, Map, Neighbours
@@ -76,27 +76,26 @@ class Examples:
 def carried_table(field: Field, exam: Exam, rule: Rule, steps: Floats, unjudged: Unjudged) -> Table:
     """Return what every query of *exam* scores at each of *steps* with each of :data:`CARRIES`, carries innermost.
 
-    *field* holds the judged rows and no rivals. Cold: the rows that answer a query are carried as if nobody had judged
-    them; that is so of warm ones, too, where nobody else asked for them. The map that carries rows past a query is
-    fitted without the rows that answer it and without every row that shares a query with one of those.
+    *field* holds the judged rows and no rivals. Warm: as if the query had never been asked; its pull is taken out of
+    the rows that answer it, and out of what they teach the map, and a row that nobody else asked for is carried. Cold:
+    as if nobody had judged the rows that answer it; they are carried by a map that was fitted without them and without
+    every row that shares a query with one of them.
     """
     examples = Examples(field)
     fitted = examples.fits()
     contenders = _contenders(field, unjudged.parts, exam, fitted, CONTENDERS * rule.k)
-    lone = np.bincount(field.pulls.row, minlength=field.pulls.rows)[exam.row] == 1
     warm = np.empty((len(steps), len(CARRIES), len(exam.units)))
     cold = np.empty_like(warm)
-    by_query = zip(_maps_without(examples, exam, fitted), standings(field, exam, rule.k, steps), strict=True)
-    for query, ((pairs, maps), (own_scores, judged)) in enumerate(by_query):
+    by_query = zip(_left_out(examples, exam, fitted), standings(field, exam, rule.k, steps), strict=True)
+    for query, (left, (own_scores, judged)) in enumerate(by_query):
         asked = (field.metric, exam.units[query].astype(np.float64), float(exam.lengths[query]))
-        moved = own_scores[:, :, None]
-        own = np.concatenate([field.base(slice(row, row + 1)) for row in exam.row[pairs]])
-        turned = _carried_scores(maps, own, *asked)[:, None]
-        crowd = _best(_carried_scores(maps, unjudged.at(contenders[query]), *asked), rule.k)
-        placed = np.where(lone[pairs, None, None] & (exam.left_out[pairs, None, None] > 0), turned, moved)
-        grades = exam.grades[pairs]
-        warm[:, :, query] = rule.score(_ranks(placed, judged, crowd), grades)
-        cold[:, :, query] = rule.score(_ranks(np.broadcast_to(turned, placed.shape), judged, crowd), grades)
+        own = np.concatenate([field.base(slice(row, row + 1)) for row in exam.row[left.pairs]])
+        others, grades = unjudged.at(contenders[query]), exam.grades[left.pairs]
+        for table, maps, carried in ((warm, left.unasked, left.lone), (cold, left.unjudged, np.ones_like(left.lone))):
+            turned = _carried_scores(maps, own, *asked)[:, None]
+            placed = np.where(carried[:, None, None], turned, own_scores[:, :, None])
+            crowd = _best(_carried_scores(maps, others, *asked), rule.k)
+            table[:, :, query] = rule.score(_ranks(placed, judged, crowd), grades)
     return Table(warm.reshape(-1, len(exam.units)), cold.reshape(-1, len(exam.units)))
 
 
@@ -160,15 +159,49 @@ def _ranks(own: Floats, judged: Floats, crowd: Floats) -> Ints:
     return np.asarray(1 + above + np.argsort(order, axis=0))
 
 
-def _maps_without(examples: Examples, exam: Exam, fitted: list[Fit]) -> Iterator[tuple[slice, list[Map]]]:
-    """Yield for each query its pairs, and the maps that never saw its answers nor their neighbours."""
-    around = _neighbourhoods(exam, examples.field.pulls)
+@dataclass(frozen=True)
+class LeftOut:
+    """What is left of the fits without a query."""
+
+    pairs: slice
+    """Those of the query, in the exam."""
+    lone: Mask
+    """(R,): which of its answers nobody else asked for."""
+    unasked: list[Map]
+    """As if the query had never been asked."""
+    unjudged: list[Map]
+    """As if nobody had judged its answers, nor the rows that share a query with one of them."""
+
+
+def _left_out(examples: Examples, exam: Exam, fitted: list[Fit]) -> Iterator[LeftOut]:
+    """Yield for each query what is left of the fits without it."""
+    pulls = examples.field.pulls
+    once = np.bincount(pulls.row, minlength=pulls.rows) == 1
+    around = _neighbourhoods(exam, pulls)
     for group in _groups(around, examples.field.budget.count(Share.CONTENDERS, 8 * exam.units.shape[1])):
         needed = np.unique(np.concatenate([rows for _, rows in group]))
         units, directions = examples.of(needed)
         for pairs, rows in group:
-            some = np.searchsorted(needed, rows)
-            yield pairs, [fit.without(units[some], directions[some]) for fit in fitted]
+            own, some = (np.searchsorted(needed, each) for each in (exam.row[pairs], rows))
+            lone = once[exam.row[pairs]] & (exam.left_out[pairs] > 0)
+            unasked = _unasked(examples.field, exam, pairs, (units[own], directions[own]), lone, fitted)
+            yield LeftOut(pairs, lone, unasked, [fit.without(units[some], directions[some]) for fit in fitted])
+
+
+def _unasked(
+    field: Field, exam: Exam, pairs: slice, own: tuple[Vectors, Vectors], lone: Mask, fitted: list[Fit]
+) -> list[Map]:
+    """Return the maps as if the query of *pairs* had never been asked, given units and directions of its *own* rows.
+
+    Rows that others asked for teach the direction that they would move in then; *lone* ones teach nothing.
+    """
+    units, directions = own
+    pulls = np.concatenate([field.pulls.of(row, row + 1) for row in exam.row[pairs]])
+    query = exam.units[exam.query[pairs]].astype(np.float64)
+    rays = RAYS[field.method](units, pulls - exam.left_out[pairs, None] * query, np.linalg.norm(pulls, axis=1))
+    kept = ~lone
+    retaught = (fit.retaught(units[kept], directions[kept], rays.directions[kept]) for fit in fitted)
+    return [fit.without(units[lone], directions[lone]) for fit in retaught]
 
 
 def _groups(around: list[tuple[slice, Ints]], room: int) -> Iterator[list[tuple[slice, Ints]]]:

@@ -80,6 +80,11 @@ class Fit:
         inverses = [np.asarray(np.linalg.inv(square + each * np.eye(width + 1)), np.float64) for each in ridges]
         return [cls(inverse, Map(inverse @ product)) for inverse in inverses]
 
+    def retaught(self, units: Vectors, before: Vectors, after: Vectors) -> Fit:
+        """Return the fit that k of the rows, whose *units* (k, d) are given, teach *after* instead of *before*."""
+        changed = self.inverse @ with_constant(units).T @ (after.astype(np.float64) - before)
+        return Fit(self.inverse, Map(self.map.matrix + changed))
+
     def without(self, units: Vectors, directions: Vectors) -> Map:
         """Return the map of a fit without k of the rows, whose *units* and *directions* (k, d) are given.
 
