@@ -54,7 +54,10 @@ WORST_CONDITION = 1e4
 SAME = 1e-5
 """A row this near to where the map carries it was carried."""
 ROWS_AT_ONCE = 4096
-NOT_OF_THE_FORM = (*INTERNAL, "version", "warm_", "cold_", "minutes", "snapshot_bytes", "newly_", "test", "validation")
+NOT_OF_THE_FORM = (
+    *(*INTERNAL, "version", "warm_", "cold_", "minutes", "snapshot_bytes", "newly_", "test", "validation"),
+    *("queries", "scored_queries", "rivals", "rows_read", "carry_reason", "cold_share_reason"),
+)
 """Beginnings of the names of figures that do not hold for the form."""
 TERMS = ("metric", "grades", "min_gain", "confidence")
 """What a version is proven by."""
@@ -214,7 +217,8 @@ def _prepared(
 
 def _not_measured(why: str) -> dict[str, Any]:
     nothing = dict.fromkeys(("before", "after", "gain", "gain_low", "gain_high"), 0.0)
-    return {**nothing, "proven": False, "reason": f"the query-side form was not measured: {why}"}
+    reason = f"the query-side form was not measured: {why}"
+    return {**nothing, "queries": 0, "scored_queries": 0, "proven": False, "reason": reason}
 
 
 def _measured(
@@ -236,9 +240,10 @@ def _measured(
         base = partial(ground.parts_without, np.empty(0, np.int64))
         ways = ((judged, base), (multiplied, partial(_stored, ground, form)))
         before, after = (scores(*way, ground.texts, metric, rule, pages.budget)[0] for way in ways)
-    found = prove(np.stack([before, after])[:, unseen], terms.confidence, terms.min_gain, terms.seed)
+    found = prove(np.stack([before, after])[:, unseen], terms.confidence, terms.min_gain, terms.seed, first=1)
     measured = f"measured on {unseen.sum()} test queries that did not train, M applied to them"
-    return {**asdict(found), "reason": f"{measured}: {found.reason}"}
+    counts = {"queries": len(judged), "scored_queries": int(unseen.sum())}
+    return {**asdict(found), **counts, "reason": f"{measured}: {found.reason}"}
 
 
 def _stored(ground: Ground, form: Form) -> Iterator[Part]:

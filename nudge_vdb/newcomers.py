@@ -27,6 +27,9 @@ from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state
 from nudge_vdb.state import State
 
+NOT_OF_NEWCOMERS = (*INTERNAL, "version", "rivals", "rows_read", "rows_to_write", "snapshot_bytes", "minutes")
+"""Beginnings of the names of figures that were those of the plan alone."""
+
 
 def carry(
     collection: Collection,
@@ -66,7 +69,8 @@ def carry(
     applied = apply(as_plan(collection, home, version, phases), force=True, throttle=throttle)
     with home.locked(), phases("prune"):
         dropped = _drop_superseded(Patient(collection), home, version, gone=gone)
-    return replace(applied, report={**applied.report, "dropped": dropped})
+    new = 0 if version is live else version.manifest["newly_carried"]
+    return replace(applied, report={**applied.report, "newly_carried": new, "dropped": dropped})
 
 
 def _drop_superseded(collection: Collection, home: State, version: Version, *, gone: bool) -> list[int]:
@@ -163,9 +167,9 @@ class Extension:
 
 
 def _facts(live: Version, ground: Ground, content: Content, new: int) -> dict[str, Any]:
-    """Return the figures of the live version, which still hold, with the new counts of rows."""
+    """Return the figures of the live version that still hold, with the new counts of rows."""
     pages: Pages = ground.pages
-    kept = {name: value for name, value in live.manifest.items() if name not in (*INTERNAL, "version")}
+    kept = {name: value for name, value in live.manifest.items() if not name.startswith(NOT_OF_NEWCOMERS)}
     judged = int(kept["moved"]) - int(kept["carried"])
     there = len(content.keys) - (0 if content.away is None else len(content.away))
     return {
@@ -180,5 +184,6 @@ def _facts(live: Version, ground: Ground, content: Content, new: int) -> dict[st
         "rows_without_vector": pages.absent,
         "rows_not_finite": ground.texts(pages.unfit),
         "re_embedded": ground.re_embedded,
+        "alternatives": [],
         "warnings": [],
     }

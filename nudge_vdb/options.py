@@ -113,6 +113,11 @@ class Options:
         """The steps to try, the first of which is 0."""
         return STEPS[Method(self.method)] if self.step is None else np.array([0.0, self.step])
 
+    @property
+    def first(self) -> int:
+        """The place of the first candidate that may be chosen: 0, which is the base, or 1 where the step is given."""
+        return 0 if self.step is None else 1
+
     def fit(self, traits: Traits) -> None:
         """Refuse what makes no sense on a collection with these *traits*."""
         if self.method == Method.NUDGE_M and (traits.rescales or traits.metric is not Metric.DOT):

@@ -105,15 +105,22 @@ def _scaled(course: Course, units: Vectors, lengths: Floats) -> Vectors:
 
 
 def carried(vectors: Vectors, mapped: Map, reach: float, traits: Traits) -> tuple[Mask, Vectors]:
-    """Return which of raw *vectors* (c, d) are carried, and where to; one that is zero or not finite stays."""
+    """Return which of raw *vectors* (c, d) are carried, and where to; one that is zero or too long stays."""
+    fit = _can_be_carried(vectors)
     with np.errstate(all="ignore"):
         units, lengths = unit(vectors)
-        fit = np.isfinite(lengths) & (lengths > 0)
     units[~fit] = 0
     moved = turned(units, mapped.directions(units), reach)
     scale = np.ones_like(lengths) if traits.rescales else lengths
     placed = as_stored((moved * scale[:, None]).astype(np.float32), traits)
     return fit, np.where(fit[:, None], placed, vectors)
+
+
+def _can_be_carried(vectors: Vectors) -> Mask:
+    """Tell which of raw *vectors* (c, d) have a direction, and a length that an engine can compute with."""
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        return np.asarray((lengths > 0) & (lengths <= LONGEST))
 
 
 @dataclass(frozen=True)
@@ -151,14 +158,10 @@ class Placement:
     def _moving(self, part: slice) -> Mask:
         course = self.course
         vectors = course.ground.pages.vectors[part]
-        moving: Mask = np.isfinite(vectors).all(axis=1) & np.any(vectors, axis=1)
+        moving = _can_be_carried(vectors)
         wanted = slice(*(int(each) for each in np.searchsorted(course.wanted, [part.start, part.stop])))
         moving[course.wanted[wanted] - part.start] = True  # also one that stays: it belongs to the version, at its base
         return np.asarray(moving)
-
-    def judged_moving(self) -> int:
-        """Return how many judged rows move."""
-        return sum(int(_moving(self.course, part, self.step).sum()) for part in _slices(self.course))
 
     def scores(self, judgements: Judgements) -> tuple[Floats, Floats]:
         """Return what each query scores at the base and where the plan puts the rows, both (nq,)."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nudge_vdb import live as live_version
-from nudge_vdb.choice import Choice, choose_step, figures
+from nudge_vdb.choice import Choice, choose_step
 from nudge_vdb.contract import Collection, RowKey
 from nudge_vdb.ground import Ground
 from nudge_vdb.judgements import Judgements
@@ -19,10 +19,12 @@ from nudge_vdb.nudge import Floats
 from nudge_vdb.options import Options
 from nudge_vdb.placing import Placement, moved, placed, refuse_vanishing
 from nudge_vdb.planning import Course, set_course, sit_exam, unlike
+from nudge_vdb.ranking import QUERIES_AT_ONCE
 from nudge_vdb.seen import Seen
 from nudge_vdb.snapshot import Content, Version
 
 NO_STEP = "no step is better than the base"
+STRANGE = "the judged rows are no nearer to their queries than others are, so a gain on these queries says nothing"
 COLD_FALL = 0.005
 """A fall of the cold score that is worth a word."""
 
@@ -56,6 +58,7 @@ def propose(
     placement = placed(choice)
     content = moved(choice, placement, Seen.of(judgements))
     refuse_vanishing(content, choice.step, ground.text_of)
+    strange = unlike(choice.course, choice.exam, options.seed)
     now = None if live is None else Live(collection, ground, live, options)
     apart_figures = {name: _held_out(course, judged, choice, placement, now) for name, judged in held_out.items()}
     scored_now = now.compared(choice.scored.judgements, choice.warm) if now else None
@@ -63,18 +66,18 @@ def propose(
     return Proposal(
         content,
         {
-            **_gain(choice, options, moves=len(content.keys) > 0),
+            **_gain(choice, options, moves=len(content.keys) > 0, strange=strange is not None),
             "rows": ground.pages.rows,
             "queries": len(train.judgements),
             "scored_queries": len(choice.exam.units),
             "moved": len(content.keys),
-            "carried": 0 if placement is None else len(content.keys) - placement.judged_moving(),
+            "carried": 0 if placement is None else len(content.keys) - len(choice.course.wanted),
             "judged_missing": train.missing,
             **_left_aside(ground),
             "against_live": scored_now,
             **apart_figures,
             "warnings": [
-                *_doubts(choice, options),
+                *(warning for warning in (strange, _cold_fall(choice, options)) if warning),
                 *_overlaps(judgements, held_out),
                 *live_version.warnings({name: found for name, found in comparisons.items() if found}),
             ],
@@ -82,10 +85,11 @@ def propose(
     )
 
 
-def _gain(choice: Choice, options: Options, *, moves: bool) -> dict[str, Any]:
-    found = figures(choice.verdict)
-    if not moves:
-        found |= {"proven": False, "reason": NO_STEP}
+def _gain(choice: Choice, options: Options, *, moves: bool, strange: bool) -> dict[str, Any]:
+    found = choice.verdict.figures
+    for obstacle, there in ((STRANGE, strange), (NO_STEP, not moves)):
+        if there:
+            found |= {"proven": False, "reason": obstacle}
     carry = choice.carry
     return {
         "method": options.method,
@@ -99,6 +103,7 @@ def _gain(choice: Choice, options: Options, *, moves: bool) -> dict[str, Any]:
         "confidence": options.confidence,
         "cold_share": choice.share.value,
         "cold_share_reason": choice.share.reason,
+        "cold_rows": choice.share.exists,
         "max_cold_loss": options.max_cold_loss,
         **found,
         "alternatives": choice.alternatives,
@@ -130,13 +135,12 @@ def _held_out(
 
 
 def _plain_scores(course: Course, judged: Judged, choice: Choice) -> tuple[Floats, Floats]:
-    warm = course.table(sit_exam(course, judged, np.arange(len(judged.judgements)), pull=0)).warm
-    return warm[0], warm[choice.place]
-
-
-def _doubts(choice: Choice, options: Options) -> list[str]:
-    found = (unlike(choice.course, choice.exam, options.seed), _cold_fall(choice, options))
-    return [warning for warning in found if warning]
+    """Return what each query scores at the base, and where the plan puts the rows that it moves."""
+    steps, queries = np.array([0.0, choice.step]), np.arange(len(judged.judgements))
+    parts = np.split(queries, range(QUERIES_AT_ONCE, len(queries), QUERIES_AT_ONCE))
+    tables = [course.table(sit_exam(course, judged, part, pull=0), steps).warm for part in parts]
+    before, after = np.concatenate(tables, axis=1)
+    return before, after
 
 
 def _overlaps(train: Judgements, held_out: Mapping[str, Judged]) -> list[str]:
@@ -154,7 +158,7 @@ def _overlaps(train: Judgements, held_out: Mapping[str, Judged]) -> list[str]:
 
 def _cold_fall(choice: Choice, options: Options) -> str | None:
     cold = choice.verdict.cold
-    if cold.gain >= -COLD_FALL:
+    if cold.gain >= -COLD_FALL or not choice.share.exists or not choice.step:
         return None
     return (
         "rows that nobody judged will be harder to find: a query whose answers were never judged would fall from "

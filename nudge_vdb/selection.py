@@ -91,12 +91,12 @@ def _best_on_other_folds(table: Floats, fold: Ints) -> Ints:
     return np.asarray(best[fold])
 
 
-def candidates_for(table: Floats, seed: int) -> Ints:
-    """Return for each query the places of the candidates that it is scored at in a proof, (splits, nq).
+def candidates_for(table: Floats, seed: int, first: int = 0) -> Ints:
+    """Return for each query the places of the candidates that it is scored at in a proof, (20, nq).
 
-    Where there is one candidate besides the base nothing is chosen, so it is that one.
+    Candidates before the *first* are not chosen.
     """
-    return np.ones((1, table.shape[1]), np.int64) if len(table) == 2 else chosen_by_others(table, seed)
+    return first + chosen_by_others(table[first:], seed)
 
 
 def scored_at(table: Floats, chosen: Ints) -> Floats:
@@ -118,12 +118,12 @@ def interval(differences: Floats, confidence: float, seed: int) -> tuple[float, 
     ]
     outside = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(means), [outside, 1 - outside])
-    return float(low), float(high)
+    return round(float(low), 12), round(float(high), 12)  # means of equal numbers differ in the last bit
 
 
-def cross_fitted(table: Floats, seed: int) -> Floats:
-    """Return for each query its score at a candidate chosen on other queries, (nq,)."""
-    return scored_at(table, chosen_by_others(table, seed))
+def cross_fitted(table: Floats, seed: int, first: int = 0) -> Floats:
+    """Return for each query its score in *table* (candidates, nq) at a candidate chosen on other queries, (nq,)."""
+    return scored_at(table, candidates_for(table, seed, first))
 
 
 def mixed(table: Table, cold_share: float) -> Floats:
@@ -137,12 +137,14 @@ def change(before: Floats, after: Floats, confidence: float, seed: int) -> Chang
     return Change(float(before.mean()), float(after.mean()), float((after - before).mean()), low, high)
 
 
-def prove(table: Floats, confidence: float, min_gain: float, seed: int) -> Proof:
+def prove(table: Floats, confidence: float, min_gain: float, seed: int, first: int = 0) -> Proof:
     """Return what *table* (candidates, nq), the first being the base, proves about the gain of choosing its best.
+
+    Candidates before the *first* are not chosen.
 
     Proven means: the lower end of the interval of the per-query gain, cross-fitted, is above *min_gain*.
     """
-    found = change(table[0], scored_at(table, candidates_for(table, seed)), confidence, seed)
+    found = change(table[0], cross_fitted(table, seed, first), confidence, seed)
     enough, clear = table.shape[1] >= FEWEST_QUERIES, found.gain_low > min_gain
     reason = _reason(table.shape[1], found.gain_low, confidence, min_gain)
     return Proof(**asdict(found), proven=enough and clear, reason=reason)

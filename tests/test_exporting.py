@@ -61,6 +61,15 @@ def test_queries_that_trained_measure_nothing(worlds, tmp_path):
     assert "0 test queries did not train" in exported(world, tmp_path).report["reason"]
 
 
+def test_the_report_counts_the_queries_that_measured_the_form_and_nothing_of_the_plan_it_comes_from(worlds, tmp_path):
+    world = worlds(apart=1.0)
+    report = exported(world, tmp_path).report
+    assert (report["queries"], report["scored_queries"]) == (len(world.test), len(world.test))
+    assert not {"rivals", "carry_reason", "warm_gain", "cold_gain"} & report.keys()
+    unmeasured = exported(worlds(apart=1.0), tmp_path / "unmeasured", test=False).report
+    assert (unmeasured["queries"], unmeasured["scored_queries"]) == (0, 0)
+
+
 def test_it_can_be_undone(worlds, tmp_path):
     world = worlds(Metric.DOT, apart=1.0)
     before = world.vectors()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nudge_vdb
-from nudge_vdb.contract import Metric, Outcome, Page, agree
+from nudge_vdb.contract import Metric, Outcome, Page, Rows, agree
 from nudge_vdb.errors import (
     BadJudgements,
     BadOption,
@@ -21,7 +21,7 @@ from nudge_vdb.errors import (
 )
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.run import open_state
-from nudge_vdb.testing import Faulty
+from nudge_vdb.testing import Faulty, memory_fixture
 
 
 def tune(world, tmp_path, judgements=None, **choices):
@@ -59,6 +59,38 @@ def test_a_proven_plan_moves_the_judged_rows_and_nothing_else(worlds, metric, tm
         assert new_length == pytest.approx(length, rel=1e-5)
     moved = {text for text in before if (after[text].vector != before[text].vector).any()}
     assert moved == set(world.train.rows)
+
+
+@pytest.mark.parametrize("rivals", ["scan", "exact"])
+@pytest.mark.parametrize("metric", ["mrr@1", "ndcg@3"])
+def test_a_plan_orders_rows_of_equal_vectors_as_evaluate_does(metric, rivals, tmp_path):
+    """Every vector stands twelve times, under ids of any order, and one of the twelve is judged."""
+    rng, copies = np.random.default_rng(1), 12
+    vectors = rng.normal(size=(40, 16)).astype(np.float32)
+    ids = [f"{number:05}" for number in rng.permutation(40 * copies)]
+    collection = memory_fixture(Rows(ids, np.repeat(vectors, copies, 0), [{} for _ in ids])).collection
+    answers = [[ids[place * copies + copies // 2]] for place in range(40)]
+    train, test = (
+        Judgements.from_arrays(
+            vectors + 0.5 * rng.normal(size=vectors.shape), answers, [f"{name}{n}" for n in range(40)]
+        )
+        for name in ("a", "b")
+    )
+    plan = nudge_vdb.plan(collection, train, test=test, metric=metric, rivals=rivals, cold_share=0, state=tmp_path)
+    before = nudge_vdb.evaluate(collection, test, metric=metric).scores[metric]
+    assert plan.report["test"]["before"] == pytest.approx(before, abs=1e-9)
+
+
+def test_queries_of_another_model_prove_nothing_however_much_they_gain(world, tmp_path):
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(world.collection.width,) * 2))[0]
+    turned = [vector @ turn for vector in world.train.vectors]
+    relevant = [[text] for text in world.train.rows]
+    plan = nudge_vdb.plan(world.collection, Judgements.from_arrays(turned, relevant), state=tmp_path, cold_share=0)
+    assert plan.report["gain_low"] > 0
+    assert not plan.proven
+    assert "no nearer to their queries" in plan.report["reason"]
+    with pytest.raises(NotProven, match="no nearer to their queries"):
+        nudge_vdb.apply(plan)
 
 
 @pytest.mark.parametrize("metric", list(Metric))
@@ -411,7 +443,24 @@ def test_judged_rows_that_do_not_exist_are_reported(world, tmp_path):
     assert plan.report["moved"] == 78
 
 
-def test_judgements_of_another_collection_are_refused(world, tmp_path):
+def test_judgements_of_another_collection_are_refused_before_a_row_is_read(world, tmp_path):
+    strange = Judgements.from_arrays(world.train.vectors[:30], [[f"of another {number}"] for number in range(30)])
+    counted = Faulty(world.collection)
+    with pytest.raises(BadJudgements, match="30 of 30 judged rows are not in the collection"):
+        nudge_vdb.plan(counted, strange, state=tmp_path)
+    with pytest.raises(BadJudgements, match="30 of 30 judged rows are not in the collection"):
+        nudge_vdb.evaluate(counted, strange)
+    assert (counted.calls["scan"], counted.calls["fetch"]) == (0, 0)
+
+
+def test_a_plan_that_fails_after_all_rows_were_read_leaves_no_copy_of_them(world, tmp_path):
+    world.collection.rows["row 003"].vector[0] = np.nan
+    with pytest.raises(UnfitCollection, match="row 003"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert not list(tmp_path.rglob("vectors.f32"))
+
+
+def test_judgements_most_of_whose_rows_are_gone_are_refused(world, tmp_path):
     world.fixture.delete([f"row {number:03}" for number in range(41)])
     with pytest.raises(BadJudgements, match="41 of 80 judged rows are not in the collection"):
         nudge_vdb.plan(world.collection, world.train, state=tmp_path)
@@ -576,7 +625,7 @@ def test_a_state_folder_that_knows_nothing_of_the_collection_is_an_error_and_not
     elsewhere = tmp_path / "elsewhere"
     with pytest.raises(StateConflict, match="in another folder"):
         VERBS[verb](world, elsewhere)
-    assert "no state" in nudge_vdb.status(world.collection, state=elsewhere)["message"]
+    assert "belong to the state" in nudge_vdb.status(world.collection, state=elsewhere)["message"]
     assert nudge_vdb.verify(world.collection, state=tmp_path).tuned == 80
 
 

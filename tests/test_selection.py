@@ -21,9 +21,9 @@ def test_a_tie_that_only_rounding_breaks_goes_to_the_smaller_step():
 
 
 def test_a_query_is_never_scored_at_a_step_that_it_chose_itself():
-    """One query alone likes step 1; on the others every step is the same, so without it step 0 is chosen."""
-    table = np.zeros((2, 50))
-    table[1, 7] = 1.0
+    """One query alone likes step 2; on the others every step is the same, so without it step 0 is chosen."""
+    table = np.zeros((3, 50))
+    table[2, 7] = 1.0
     assert cross_fitted(table, seed=0)[7] == 0
     assert table[choose(table), 7] == 1
 
@@ -53,6 +53,14 @@ def test_the_interval_agrees_with_the_normal_one_on_many_queries():
     half = 1.96 * differences.std() / np.sqrt(len(differences))
     assert low == pytest.approx(differences.mean() - half, abs=0.1 * half)
     assert high == pytest.approx(differences.mean() + half, abs=0.1 * half)
+
+
+def test_a_lower_end_of_nothing_is_nothing_whatever_rounding_adds():
+    """Three of forty queries gain, so that one resample in twenty holds none of them."""
+    base = np.random.default_rng(0).uniform(size=40)
+    table = np.tile(base, (151, 1))
+    table[3:, :3] = 1
+    assert not any(prove(table, 0.95, 0.0, seed).proven for seed in range(60))
 
 
 def test_the_same_seed_gives_the_same_proof():

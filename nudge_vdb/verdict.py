@@ -1,0 +1,121 @@
+"""What the evaluated queries say of a choice, and what would pass where they say no."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nudge_vdb.candidates import Family, Sitting
+from nudge_vdb.nudge import Method
+from nudge_vdb.options import Options
+from nudge_vdb.scoring import Table
+from nudge_vdb.selection import Change, Proof, candidates_for, change, mixed, prove, scored_at
+
+Figures = dict[str, Any]
+
+OTHER_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Cold shares that are tried when a plan is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the evaluated queries say of choosing the best candidate; all is cross-fitted."""
+
+    proof: Proof
+    """Of the mix."""
+    warm: Change
+    cold: Change
+
+    @property
+    def figures(self) -> Figures:
+        """All of it, flat."""
+        parts = {"warm": self.warm, "cold": self.cold}
+        named = {f"{name}_{key}": value for name, part in parts.items() for key, value in asdict(part).items()}
+        return {**asdict(self.proof), **named}
+
+
+def judge(table: Table, share: float, options: Options) -> Verdict:
+    """Return what *table* says of choosing its best candidate for the mix at the cold *share*."""
+    mix, confidence, seed = mixed(table, share), options.confidence, options.seed
+    chosen = candidates_for(mix, seed, options.first)
+    warm, cold = (change(scores[0], scored_at(scores, chosen), confidence, seed) for scores in (table.warm, table.cold))
+    proof = prove(mix, confidence, options.min_gain, seed, options.first)
+    return Verdict(_stopped(proof, cold, options.max_cold_loss), warm, cold)
+
+
+def _stopped(proof: Proof, cold: Change, most: float | None) -> Proof:
+    """Return *proof*, no longer proven if the cold score falls by more than *most*."""
+    if most is None or -cold.gain <= most:
+        return proof
+    reason = f"the score of rows that nobody judged would fall by {-cold.gain:.4f}, and {most:g} is the most allowed"
+    return replace(proof, proven=False, reason=reason)
+
+
+def alternatives(sitting: Sitting, family: Family, share: float, options: Options) -> Iterator[Figures]:
+    """Yield what would pass instead of a plan that was stopped: a smaller step, carrying or not, other cold shares.
+
+    Each is judged by the candidates that are left with the options that it names, and those of the plan.
+    """
+    same = f" --carry {'on' if family.carrying else 'off'}" if options.carry == "auto" else ""
+    yield from _smaller_step(family, share, options, same)
+    yield from _other_carry(sitting, family, share, options)
+    yield from _other_shares(family, share, options, same)
+
+
+def _smaller_step(family: Family, share: float, options: Options, same: str) -> Iterator[Figures]:
+    """Yield the best smaller step among those that cost rows nobody judged no more than is allowed."""
+    cold, most = family.table.cold.mean(axis=1), options.max_cold_loss or 0.0
+    kept = family.select(np.flatnonzero(cold >= cold[0] - most))
+    step = float(kept.steps[kept.best(share, replace(options, step=None))])
+    if 0 < step < family.steps[family.best(share, options)]:
+        yield from _passing(
+            family.among(np.array([step])), share, replace(options, step=step), f"--step {step:g}{same}"
+        )
+
+
+def _other_carry(sitting: Sitting, family: Family, share: float, options: Options) -> Iterator[Figures]:
+    """Yield whether unjudged rows should be carried instead of left, or left instead of carried."""
+    if family.carrying:
+        yield from _passing(sitting.plain, share, options, "--carry off")
+    elif sitting.course.ground.pages.whole and options.method == Method.NUDGE_N:  # it takes all rows
+        other = (
+            sitting
+            if options.carry == "auto"
+            else Sitting.of(sitting.course, sitting.train, replace(options, carry="on"))
+        )
+        found = list(_passing(other.carried, share, options, "--carry on"))
+        yield from found or _first_share(other.carried, _above(share), options, "--carry on ", "")
+
+
+def _other_shares(family: Family, share: float, options: Options, same: str) -> Iterator[Figures]:
+    """Yield the nearest cold shares below and above *share*."""
+    for shares in (_below(share), _above(share)):
+        yield from _first_share(family, shares, options, "", same)
+
+
+def _below(share: float) -> list[float]:
+    return [each for each in reversed(OTHER_SHARES) if each < share]
+
+
+def _above(share: float) -> list[float]:
+    return [each for each in OTHER_SHARES if each > share]
+
+
+def _first_share(family: Family, shares: list[float], options: Options, before: str, behind: str) -> Iterator[Figures]:
+    """Yield the first of *shares* that passes."""
+    for each in shares:
+        if found := list(_passing(family, each, options, f"{before}--cold-share {each:g}{behind}")):
+            yield from found
+            return
+
+
+def _passing(family: Family, share: float, options: Options, option: str) -> Iterator[Figures]:
+    """Yield the figures of choosing from *family*, if that is proven to be better than the base."""
+    if family.best(share, options) == 0:
+        return
+    verdict = judge(family.table, share, options)
+    if verdict.proof.proven:
+        yield {"option": option, **verdict.figures}
