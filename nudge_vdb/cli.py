@@ -37,7 +37,7 @@ from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, NotProven, NudgeError
 from nudge_vdb.formats import load
 from nudge_vdb.render import ShownPhases
 from nudge_vdb.run import Applied, Plan
-from nudge_vdb.terminal import INTERRUPTED, fail, opened, own_log, show, told
+from nudge_vdb.terminal import INTERRUPTED, fail, opened, own_log, show, spell_out_what_the_terminal_lacks, told
 
 app = typer.Typer(
     name="nudge-vdb",
@@ -85,7 +85,9 @@ def plan(plan: Plan, call: Call) -> None:
 @app.command()
 def apply(
     address: Address,
-    version: Annotated[int | None, typer.Argument(help="By default the newest that was never applied.")] = None,
+    version: Annotated[
+        int | None, typer.Argument(help="By default an interrupted one, else the newest never applied.")
+    ] = None,
     state: StateFolder = None,
     force: Force = False,
     throttle: Throttle = None,
@@ -168,6 +170,8 @@ def export_map(
             phases=ShownPhases(),
         )
     show(plan.report, as_json, render.plan)
+    if not as_json:
+        print(f"The matrix is in {out}; 'nudge-vdb apply' writes the rows that go with it.")
     raise typer.Exit(DONE if plan.proven else NotProven.exit_status)
 
 
@@ -269,7 +273,7 @@ def verify(
     """Compare the database with the state: which rows hold what they should?"""
     with opened(address) as collection:
         findings = nudge_vdb.verify(collection, state=state, deep=deep, throttle=throttle, phases=ShownPhases())
-    show(asdict(findings), as_json, render.findings)
+    show({**asdict(findings), "deep": deep}, as_json, render.findings)
     raise typer.Exit(DONE if findings.clean else ROWS_SKIPPED)
 
 
@@ -324,6 +328,7 @@ def _exit_status(applied: Applied) -> int:
 def main() -> None:
     """Run the command line and exit with the status that the outcome calls for."""
     logging.basicConfig(format="%(message)s", handlers=[own_log()])
+    spell_out_what_the_terminal_lacks()
     try:
         status = app(standalone_mode=False) or DONE
         if status == INTERRUPTED:
@@ -332,9 +337,11 @@ def main() -> None:
     except NudgeError as exc:
         fail(type(exc).__name__, str(exc), exc.exit_status)
     except typer.TyperException as exc:
-        fail("BadUsage", f"{told(exc)}; see 'nudge-vdb --help'", BadInput.exit_status)
+        fail("BadUsage", told(exc), BadInput.exit_status)
     except (typer.Abort, KeyboardInterrupt):
         fail("Interrupted", "'nudge-vdb status ADDRESS' says where it stopped and how to go on", INTERRUPTED)
+    except (PermissionError, NotADirectoryError) as exc:
+        fail("BadInput", f"a file cannot be used: {exc}", BadInput.exit_status)
     except Exception as exc:  # a defect of ours: the traceback is for the report of it
         traceback.print_exc()
         fail(type(exc).__name__, str(exc), NudgeError.exit_status)

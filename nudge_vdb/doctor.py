@@ -114,8 +114,9 @@ def _told_by(sample: Sample, metric: Metric, *, rescales: bool) -> Iterator[Rema
     if sample.rows == sample.absent:
         yield Remark("rows", "no row holds the vector; fill the collection first", Weight.OBSTACLE)
         return
-    lengths = f"{sample.shortest:.4g} to {sample.longest:.4g}"
-    yield Remark("lengths", f"vectors are {lengths} long")
+    shortest, longest = f"{sample.shortest:.4g}", f"{sample.longest:.4g}"
+    same = shortest == longest
+    yield Remark("lengths", f"every vector has length {longest}" if same else f"from {shortest} to {longest}")
     if metric is Metric.DOT and not rescales and sample.longest - sample.shortest < NEAR_ONE:
         yield Remark("lengths", "all vectors are of one length, so inner product ranks as cosine does")
     if sample.absent:

@@ -16,6 +16,8 @@ from nudge_vdb.report import Report
 STATES = {"applied": "live", "applying": "not written whole; repeat the command"}
 MARKS = {"fine": "✓", "warning": "!", "obstacle": "✗"}
 SEARCHES = {"search": "a search in the engine's index", "exact": "an exact search in the engine"}
+WORTH_A_WORD = 0.1
+"""Seconds of waiting that are."""
 SHOWN_IDS = 5
 """How many row ids of a kind are named; --json names all."""
 
@@ -37,10 +39,8 @@ class ShownPhases(Phases):
 def plan(report: Report, console: Console) -> None:
     """Show what a plan is worth."""
     table = Table("queries", "", "before", "after", "gain", title=_title(report), title_justify="left")
-    _add_change(table, "for rows that are judged", report, "warm_")
-    _add_change(table, "for rows that nobody judged", report, "cold_")
-    share = report.get("cold_share", 0.0)
-    _add_change(table, f"{1 - share:g} : {share:g} of these", report, "")
+    for name, kind in _kinds(report):
+        table.add_row(name, _scored(report), *_changes(report, kind))
     for name in ("validation", "test"):
         if name in report:
             _add_scores(table, name, f"{report[name]['queries']:,}", report[name]["before"], report[name]["after"])
@@ -74,14 +74,22 @@ def _add_scores(table: Table, name: str, queries: str, before: float, after: flo
     table.add_row(name, queries, _score(before), _score(after), f"{after - before:+.4f}")
 
 
-def _add_change(table: Table, name: str, report: Report, kind: str) -> None:
-    """Add the change of the score of one *kind*: "warm_", "cold_" or, of their mix, nothing."""
-    if kind + "gain" not in report:  # a version of early days, or a query-side form
-        return
-    before, after, gain, low, high = (
-        report[kind + key] for key in ("before", "after", "gain", "gain_low", "gain_high")
-    )
-    table.add_row(name, _scored(report), _score(before), _score(after), f"{gain:+.4f}  [{low:+.4f}, {high:+.4f}]")
+def _kinds(report: Report) -> list[tuple[str, str]]:
+    """Return the names of the changes that a plan is chosen and proven by, and how their figures begin."""
+    share = report.get("cold_share", 0.0)
+    if "query_side_of" in report:
+        named = [("test, queries multiplied", "")] if report.get("scored_queries") else []
+    else:
+        cold = [("for rows that nobody judged", "cold_")] if report.get("cold_rows", True) else []
+        named = [("for rows that are judged", "warm_"), *cold, (f"weighed {1 - share:g} : {share:g}", "")]
+    return [(name, kind) for name, kind in named if kind + "gain" in report]  # versions of early days lack some
+
+
+def _changes(report: Report, kind: str) -> tuple[str, str, str]:
+    """Return what the score of one *kind* was and becomes, and its gain with the interval."""
+    gain, low, high = (report[kind + key] for key in ("gain", "gain_low", "gain_high"))
+    interval = f"{gain:+.4f}  [{low:+.4f}, {high:+.4f}]"
+    return _score(report[kind + "before"]), _score(report[kind + "after"]), interval
 
 
 def _price(report: Report) -> Iterator[str]:
@@ -94,7 +102,9 @@ def _price(report: Report) -> Iterator[str]:
 
 
 def _lasting(minutes: float) -> str:
-    return f"{minutes:,.1f} minutes" if minutes >= 1 else f"{60 * minutes:,.1f} seconds"
+    if minutes >= 1:
+        return f"{minutes:,.1f} minutes"
+    return f"{60 * minutes:,.0f} seconds" if minutes >= 1 / 60 else "a second"
 
 
 def _carrying(report: Report) -> Iterator[str]:
@@ -107,7 +117,7 @@ def _carrying(report: Report) -> Iterator[str]:
 
 def _rivals(report: Report) -> Iterator[str]:
     """Say how rivals were found, and what was not looked at for it."""
-    if "rivals" not in report:  # a version of early days
+    if "rivals" not in report:  # a version of early days, or one that was not planned
         return
     if report["rivals"] == "scan":
         yield f"rivals were found by a scan ({report['rivals_reason']})"
@@ -172,9 +182,9 @@ def move(report: Report, console: Console) -> None:
 
 def _waits(waited: Report) -> Iterator[str]:
     """Say what was waited for."""
-    if waited.get("throttle"):
+    if waited.get("throttle", 0.0) >= WORTH_A_WORD:
         yield f"waited {_lasting(waited['throttle'] / 60)}, as the throttle asks"
-    if waited.get("slow_server"):
+    if waited.get("slow_server", 0.0) >= WORTH_A_WORD:
         yield f"waited {_lasting(waited['slow_server'] / 60)}, since the server was slow and its users come first"
 
 
@@ -192,27 +202,21 @@ def status(report: Report, console: Console) -> None:
 
 
 def history(report: Report, console: Console) -> None:
-    """Show the versions."""
-    columns = ("version", "made", "status", "metric", "before", "after", "judged", "not judged", "moved")
-    table = Table(*columns, title=report["collection"])
+    """Show the versions, in eighty columns, each with the changes that it was chosen and proven by."""
+    _say(console, report["collection"])
+    if not report["versions"]:
+        _say(console, "no versions yet")
+        return
     for version in report["versions"]:
-        mark = " (live)" if version["live"] else ""
-        table.add_row(
-            str(version["version"]),
-            version["created"].replace("T", " ").rstrip("Z"),
-            version["status"] + mark,
-            version["metric"],
-            _score(version["before"]),
-            _score(version["after"]),
-            *(_told(version, f"{kind}_after") for kind in ("warm", "cold")),
-            f"{version['moved']:,}",
+        status = "live" if version["live"] else version["status"]
+        _say(
+            console,
+            f"version {version['version']}, {status}: {version['metric']}, {version['moved']:,} rows moved, "
+            f"made {version['created'][:16].replace('T', ' ')}",
         )
-    console.print(table)
-
-
-def _told(report: Report, name: str) -> str:
-    """Return a score that versions of early days do not hold."""
-    return _score(report[name]) if name in report else ""
+        for name, kind in _kinds(version):
+            before, after, gain = _changes(version, kind)
+            _say(console, f"  {name:<28} {before} → {after}  {gain}")
 
 
 def findings(report: Report, console: Console) -> None:
@@ -227,6 +231,8 @@ def findings(report: Report, console: Console) -> None:
     for name, note in notes.items():
         if report[name]:
             _say(console, f"• {note}: {_rows(report[name])}")
+    if report["deep"]:
+        _say(console, "every file of the state is as it was written")
 
 
 def diff(report: Report, console: Console) -> None:
@@ -266,11 +272,10 @@ def diagnosis(report: Report, console: Console) -> None:
     """Show what there is to know."""
     _say(console, f"{report['collection']} ({report['engine']})")
     sample = report["sample"]
-    looked = "all of them" if sample["whole"] else f"the first {sample['rows']:,}"
+    looked = "all looked at" if sample["whole"] else f"the first {sample['rows']:,} looked at"
     _say(
         console,
-        f"{report['width']} components, compared by {report['metric']}; about {report['count']:,} rows, "
-        f"of which {looked} were looked at",
+        f"{report['width']} components, compared by {report['metric']}; about {report['count']:,} rows, {looked}",
     )
     for remark in report["remarks"]:
         _say(console, f"{MARKS[remark['weight']]} {remark['topic']}: {remark['text']}")
@@ -320,3 +325,6 @@ def _hidden(ways: list[Report], console: Console) -> None:
             before, after = way[kind]["before"], way[kind]["after"]
             table.add_row(f"{way['way']}: {name}", _score(before), _score(after), f"{after - before:+.4f}")
     console.print(table)
+    unproven = [way["way"] for way in ways if not way["proven"]]
+    if unproven:
+        _say(console, f"• not proven, so that nothing would be written: {', '.join(unproven)}")

@@ -10,6 +10,7 @@ import platformdirs
 from nudge_vdb.contract import Collection
 from nudge_vdb.errors import StateConflict
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.notes import require_own
 from nudge_vdb.pace import Pace
 from nudge_vdb.phases import Phases
 from nudge_vdb.report import Report, plan_report
@@ -57,9 +58,11 @@ def verify(
 
     Raises:
         BadOption: *throttle* is no number of rows per second.
+        StateConflict: vectors of the collection belong to another state.
         StateDamaged: a file of the state is missing or is not what was written.
     """
     home, phases, pace = known_state(collection, state), phases or Phases(), Pace(throttle)
+    require_own(Patient(collection), home)
     if deep:
         with phases("check"):
             home.check()
@@ -78,7 +81,10 @@ def history(collection: Collection, *, state: Folder = None) -> list[Report]:
 
 
 def status(collection: Collection, *, state: Folder = None) -> Report:
-    """Return which version is live, which can be applied, whether a write was interrupted, and what to do next."""
+    """Return which version is live, which can be applied, whether a write was interrupted, and what to do next.
+
+    Where vectors of the collection belong to another state, the message says to which.
+    """
     home = open_state(collection, state)
     live, unfinished = home.journal.live, home.journal.unfinished
     waiting = [
@@ -93,8 +99,17 @@ def status(collection: Collection, *, state: Folder = None) -> Report:
         "live": live,
         "unfinished": unfinished,
         "prepared": waiting,
-        "message": _situation(home, live, unfinished, waiting),
+        "message": _conflict(collection, home) or _situation(home, live, unfinished, waiting),
     }
+
+
+def _conflict(collection: Collection, home: State) -> str | None:
+    """Say to which other state vectors of *collection* belong, None where they belong to none."""
+    try:
+        require_own(Patient(collection), home)
+    except StateConflict as exc:
+        return str(exc)
+    return None
 
 
 def _situation(home: State, live: int, unfinished: int | None, waiting: list[int]) -> str:

@@ -80,7 +80,8 @@ class State:
             self._make(hold)
             yield
         except OSError as exc:
-            if exc.errno not in UNWRITABLE:
+            elsewhere = exc.filename is not None and not Path(str(exc.filename)).is_relative_to(self.root)
+            if exc.errno not in UNWRITABLE or elsewhere:  # an embedded engine writes files of its own
                 raise
             raise self._unwritable(exc) from exc
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -45,10 +46,18 @@ def own_log() -> logging.Handler:
     return handler
 
 
+def spell_out_what_the_terminal_lacks() -> None:
+    """Let characters that stdout or stderr cannot show be replaced: a report must not fail after a write."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def told(failure: typer.TyperException) -> str:
-    """Return what the command line parser says, with the option's own name in it."""
-    say = getattr(failure, "format_message", None)
-    return str(say() if say else failure).rstrip(".")
+    """Return what the command line parser says, with the option's own name in it, and where to read on."""
+    say, context = getattr(failure, "format_message", None), getattr(failure, "ctx", None)
+    command = context.command_path if context else "nudge-vdb"
+    return f"{str(say() if say else failure).rstrip('.')}; see '{command} --help'"
 
 
 def fail(name: str, message: str, status: int) -> None:

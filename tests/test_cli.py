@@ -1,6 +1,7 @@
 """The command line, as a script sees it: exit status, JSON on stdout, everything else on stderr."""
 
 import gc
+import io
 import json
 import sys
 import warnings
@@ -15,6 +16,7 @@ from nudge_vdb import cli, render
 from nudge_vdb.backends import connect, fill
 from nudge_vdb.contract import Metric, Rows
 from nudge_vdb.run import open_state
+from nudge_vdb.terminal import spell_out_what_the_terminal_lacks
 
 
 @pytest.fixture
@@ -224,9 +226,33 @@ def test_people_read_the_figures_and_how_to_undo(run, address, train, test_file)
     ):
         assert words in out
     assert "version 1 is live" in run("status", address)[1]
-    assert "applied (live)" in run("history", address)[1]
+    history = run("history", address)[1]
+    assert "version 1, live: ndcg@10, 80 rows moved" in history
+    assert "for rows that nobody judged" in history
+    assert max(map(len, history.splitlines()[1:])) <= 80
     assert "80 rows hold their tuned vector" in run("verify", address)[1]
     assert "ndcg@10" in run("evaluate", address, "--judgements", test_file)[1]
+
+
+def test_a_deep_look_says_that_the_state_is_whole(run, said, address, train):
+    said("tune", address, "--judgements", train)
+    assert "every file of the state is as it was written" in run("verify", address, "--deep")[1]
+    assert "as it was written" not in run("verify", address)[1]
+    assert said("verify", address, "--deep")[1]["deep"]
+
+
+def test_an_option_that_there_is_not_is_answered_with_where_the_options_of_the_command_stand(run, address):
+    status, _, err = run("plan", address, "--foo")
+    assert status == 2
+    assert "plan --help" in err
+
+
+def test_a_terminal_that_lacks_a_character_gets_another_instead_of_a_failure(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    spell_out_what_the_terminal_lacks()
+    print("• 3 rows → there", flush=True)
+    assert written.getvalue() == b"? 3 rows ? there\n"
 
 
 def test_evaluate_gives_several_metrics_at_once(said, address, test_file):
@@ -281,7 +307,10 @@ def test_the_state_folder_can_be_given(said, address, train, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     said("tune", address, "--judgements", train, "--state", elsewhere)
     assert said("status", address, "--state", elsewhere)[1]["live"] == 1
-    assert said("status", address)[1]["live"] == 0
+    told = said("status", address)[1]
+    assert told["live"] == 0
+    assert "belong to the state" in told["message"]
+    assert str(elsewhere) in told["message"]
 
 
 def test_ids_may_be_spelled_otherwise_than_the_engine_does(said, tmp_path, world):
