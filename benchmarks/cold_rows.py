@@ -144,6 +144,13 @@ class Means:
     """Changes."""
     proven: int
 
+    def cells(self) -> list[str]:
+        """Return what stands in the table."""
+        changes = zip(self.change, self.estimated, strict=True)
+        off = self.estimated[1] - self.change[1]
+        told = [f"{value:+.3f}" for pair in changes for value in pair]
+        return [*(f"{score:.3f}" for score in self.real), *told, f"{off:+.3f}", f"{self.proven} of {self.seeds}"]
+
     @property
     def change(self) -> tuple[float, float]:
         """The real changes."""
@@ -174,13 +181,10 @@ def page(found: Sequence[Means]) -> str:
     for each in found:
         hidden = f"{each.name}, {each.share:.0%}"
         if not rows or rows[-1][0] != hidden:
-            rows.append([hidden, "as they were", f"{each.base[0]:.3f}", f"{each.base[1]:.3f}", "", "", "", ""])
-        rows.append(
-            [hidden, each.way, f"{each.real[0]:.3f}", f"{each.real[1]:.3f}", f"{each.change[1]:+.3f}",
-             f"{each.estimated[1]:+.3f}", f"{each.estimated[1] - each.change[1]:+.3f}",
-             f"{each.proven} of {each.seeds}"]
-        )  # fmt: skip
-    head = ("set, rows hidden", "way", "warm", "cold", "change of cold", "as estimated", "off by", "proven")
+            rows.append([hidden, "as they were", f"{each.base[0]:.3f}", f"{each.base[1]:.3f}", *[""] * 6])
+        rows.append([hidden, each.way, *each.cells()])
+    changes = (f"{kind}: {name}" for kind in ("warm", "cold") for name in ("change", "estimated"))
+    head = ("set, rows hidden", "way", "warm", "cold", *changes, "cold: off by", "proven")
     off = {name: max(_off(each) for each in found if each.name == name) for name in dict.fromkeys(_names(found))}
     told = ", ".join(f"{name} {most:.3f}" for name, most in off.items())
     return (
