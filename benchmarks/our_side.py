@@ -100,9 +100,9 @@ def without(rows: Vectors, wanted: Ints, budget: Budget) -> Iterator[Part]:
     at_once = budget.bytes // 32 // (4 * rows.shape[1])
     for first in range(0, len(rows), at_once):
         last = min(first + at_once, len(rows))
-        left_out = wanted[slice(*np.searchsorted(wanted, [first, last]))] - first
-        places = np.delete(np.arange(first, last), left_out)
-        yield places, rows[places]
+        places = np.arange(first, last)
+        places[wanted[slice(*np.searchsorted(wanted, [first, last]))] - first] = -1
+        yield places, rows[first:last]
         release(rows)
 
 

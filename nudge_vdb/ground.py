@@ -57,12 +57,12 @@ class Ground:
             yield np.arange(part.start, part.stop), vectors
 
     def parts_without(self, places: Ints) -> Iterator[Part]:
-        """Stream the rows at their base, except those at *places* and those that cannot be scored."""
+        """Stream the rows at their base; those at *places* and those that cannot be scored have the place −1."""
         left_out = np.union1d(places, self.pages.unfit)
         for part in self.pages.chunks():
-            first, last = np.searchsorted(left_out, [part.start, part.stop])
-            kept = np.delete(np.arange(part.start, part.stop), left_out[first:last] - part.start)
-            yield kept, self.pages.vectors[kept]
+            taking_part = np.arange(part.start, part.stop)
+            taking_part[left_out[slice(*np.searchsorted(left_out, [part.start, part.stop]))] - part.start] = -1
+            yield taking_part, self.pages.vectors[part]
 
 
 def places_of(pages: Pages, keys: Iterable[RowKey]) -> dict[RowKey, int]:

@@ -46,7 +46,8 @@ class Course:
         field = Field(
             Method(self.options.method), self.traits.metric, self.pulls, self.base, order, nobody, pages.budget
         )
-        unjudged = Unjudged(self.ground.parts_without(self.wanted), pages.at)
+        parts = ((places[places >= 0], rows[places >= 0]) for places, rows in self.ground.parts_without(self.wanted))
+        unjudged = Unjudged(parts, pages.at)
         return carried_table(field, exam, self.options.measure, steps, unjudged)
 
     def examples(self) -> Examples:

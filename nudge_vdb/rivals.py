@@ -24,7 +24,7 @@ PLAIN_SQUARES = (1e-30, 1e30)
 """A squared length between these is as good in float32 as in float64."""
 
 Part = tuple[Ints, Vectors]
-"""Places (c,) and raw vectors (c, d) of some rows."""
+"""Places (c,) and raw vectors (c, d) of some rows; one whose place is −1 takes no part."""
 
 
 def engine_score(
@@ -98,7 +98,7 @@ def best_rows(
     for places, vectors in parts:
         for first in range(0, len(places), rows):
             some = slice(first, first + rows)
-            _look_at(best, _Block(vectors[some], asked), places[some])
+            _look_at(best, _Block(places[some], vectors[some], asked))
     return best
 
 
@@ -131,10 +131,10 @@ class Asked:
 class _Block:
     """Some rows, and the queries that they are compared with."""
 
-    def __init__(self, vectors: Vectors, asked: Asked) -> None:
-        self.asked, self.vectors = asked, vectors
+    def __init__(self, places: Ints, vectors: Vectors, asked: Asked) -> None:
+        self.asked, self.places, self.vectors = asked, places, vectors
         self.rows, self.lengths = _roughly_unit(vectors)
-        self.unfit: Mask = ~np.isfinite(self.lengths)
+        self.unfit: Mask = ~np.isfinite(self.lengths) | (places < 0)
         self.rows[self.unfit], self.lengths[self.unfit] = 0.0, 0.0
 
     def rough(self) -> Vectors:
@@ -186,17 +186,17 @@ def dots(left: Vectors, right: Vectors, at: Ints, by: Ints, budget: Budget) -> F
     return found
 
 
-def _look_at(best: Best, block: _Block, places: Ints) -> None:
-    """Let in the rows of *block*, at *places*, that are not certain to be worse than all those in *best*."""
+def _look_at(best: Best, block: _Block) -> None:
+    """Let in the rows of *block* that are not certain to be worse than all those in *best*."""
     rough, error = block.rough(), block.error()
     floor = np.maximum(best.scores.min(axis=1), _reached(rough, best) - error) - error
     floor = np.maximum(floor, LOWEST)
     asked = np.flatnonzero(rough.max(axis=1, initial=-np.inf) >= floor)
     which, columns = np.nonzero(rough[asked] >= floor[asked, None])
     if len(which) > rough.size // CROWDED:
-        best.admit(block.all_exact(), places)
+        best.admit(block.all_exact(), block.places)
     elif len(which):
-        best.admit_pairs(asked[which], block.exact(asked[which], columns), places[columns])
+        best.admit_pairs(asked[which], block.exact(asked[which], columns), block.places[columns])
 
 
 def _reached(rough: Vectors, best: Best) -> Vectors:
