@@ -107,6 +107,22 @@ def test_the_best_rows_are_exact_where_float32_cannot_tell_them_apart(metric, eq
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("equal", [0.0, 0.9])
+def test_rows_without_a_place_take_no_part_and_others_no_notice_of_them(metric, equal):
+    rng = np.random.default_rng(0)
+    queries, vectors = (rng.normal(size=(count, 16)).astype(np.float32) for count in (20, 3000))
+    vectors[rng.random(3000) < equal] = vectors[0]
+    taking_part = rng.random(3000) < 0.5
+    places = np.where(taking_part, np.arange(3000), -1)
+    vectors[~taking_part] *= 100
+    some = [(places[first : first + 700], vectors[first : first + 700]) for first in range(0, 3000, 700)]
+    others = [(np.flatnonzero(taking_part), vectors[taking_part])]
+    found, expected = (best_rows(parts, *unit(queries), 10, metric) for parts in (some, others))
+    assert (np.sort(found.scores) == np.sort(expected.scores)).all()
+    assert taking_part[found.places].all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @given(collections(), st.integers(0, 100))
 def test_scores_are_those_of_brute_force_however_the_rows_are_streamed(metric, collection, seed):
     queries, vectors, cuts = collection
