@@ -106,7 +106,7 @@ def _gain(choice: Choice, options: Options, *, moves: bool, strange: bool) -> di
         "cold_rows": choice.share.exists,
         "max_cold_loss": options.max_cold_loss,
         **found,
-        "alternatives": choice.alternatives,
+        "alternatives": [] if strange else choice.alternatives,
     }
 
 

@@ -89,6 +89,7 @@ def test_queries_of_another_model_prove_nothing_however_much_they_gain(world, tm
     assert plan.report["gain_low"] > 0
     assert not plan.proven
     assert "no nearer to their queries" in plan.report["reason"]
+    assert plan.report["alternatives"] == []
     with pytest.raises(NotProven, match="no nearer to their queries"):
         nudge_vdb.apply(plan)
 
