@@ -12,7 +12,7 @@ from nudge_vdb.errors import BadAddress, Refused, UnfitCollection
 from nudge_vdb_milvus.endpoint import Endpoint
 from nudge_vdb_milvus.failures import reading
 from nudge_vdb_milvus.fitness import Description, Shape, metric_of, require_ids_of_its_own, require_rewritable
-from nudge_vdb_milvus.merging import TOLERANCE, WRITING
+from nudge_vdb_milvus.merging import TOLERANCE, rows_fetched_while_one_is_written
 from nudge_vdb_milvus.release import Release, require_upsert
 from nudge_vdb_milvus.scope import Bounds
 from nudge_vdb_milvus.searching import Index
@@ -63,7 +63,7 @@ def traits_of(endpoint: Endpoint, shape: Shape, bounds: Bounds, release: Release
         tolerance=TOLERANCE,
         scope=bounds.conditions,
         abilities=frozenset({Ability.NOTES} | gaps | exact | away),
-        writing=WRITING,
+        writing=rows_fetched_while_one_is_written(shape.width),
     )
 
 
