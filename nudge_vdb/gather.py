@@ -128,7 +128,7 @@ def tried(collection: Collection, queries: Vectors, depth: int) -> tuple[float, 
     is not done in time.
     """
     some = queries[np.linspace(0, len(queries) - 1, min(TRIED_QUERIES, len(queries))).astype(int)]
-    best = _best(collection, some, depth)
+    best = _searched_exactly(collection, some, depth)
     if not best:
         return _allowed(collection, some, depth), None
     found = [(_shared(_first(collection, some, depth, SPARES[0], Accuracy.INDEX), best), SPARES[0])]
@@ -141,7 +141,7 @@ def tried(collection: Collection, queries: Vectors, depth: int) -> tuple[float, 
     return spare, recall
 
 
-def _best(collection: Collection, some: Vectors, depth: int) -> list[set[RowKey]]:
+def _searched_exactly(collection: Collection, some: Vectors, depth: int) -> list[set[RowKey]]:
     """Return the best *depth* rows of each of *some* queries, nothing where they cannot be had."""
     if Ability.EXACT_SEARCH not in collection.traits.abilities:
         return []

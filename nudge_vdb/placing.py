@@ -106,9 +106,9 @@ def _scaled(course: Course, units: Vectors, lengths: Floats) -> Vectors:
 
 def carried(vectors: Vectors, mapped: Map, reach: float, traits: Traits) -> tuple[Mask, Vectors]:
     """Return which of raw *vectors* (c, d) are carried, and where to; one that is zero or too long stays."""
-    fit = _can_be_carried(vectors)
     with np.errstate(all="ignore"):
         units, lengths = unit(vectors)
+    fit = _can_be_carried(lengths)
     units[~fit] = 0
     moved = turned(units, mapped.directions(units), reach)
     scale = np.ones_like(lengths) if traits.rescales else lengths
@@ -116,11 +116,9 @@ def carried(vectors: Vectors, mapped: Map, reach: float, traits: Traits) -> tupl
     return fit, np.where(fit[:, None], placed, vectors)
 
 
-def _can_be_carried(vectors: Vectors) -> Mask:
-    """Tell which of raw *vectors* (c, d) have a direction, and a length that an engine can compute with."""
-    with np.errstate(all="ignore"):
-        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        return np.asarray((lengths > 0) & (lengths <= LONGEST))
+def _can_be_carried(lengths: Floats) -> Mask:
+    """Tell which rows of such *lengths* (c,) have a direction, and a length that an engine can compute with."""
+    return np.asarray((lengths > 0) & (lengths <= LONGEST))
 
 
 @dataclass(frozen=True)
@@ -157,8 +155,7 @@ class Placement:
 
     def _moving(self, part: slice) -> Mask:
         course = self.course
-        vectors = course.ground.pages.vectors[part]
-        moving = _can_be_carried(vectors)
+        moving = _can_be_carried(_lengths(course.ground.pages.vectors[part]))
         wanted = slice(*(int(each) for each in np.searchsorted(course.wanted, [part.start, part.stop])))
         moving[course.wanted[wanted] - part.start] = True  # also one that stays: it belongs to the version, at its base
         return np.asarray(moving)
