@@ -27,7 +27,7 @@ from benchmarks.page import record, table
 from benchmarks.searching import Searching
 from benchmarks.served import Loop, Served, random_units, served
 from nudge_vdb.contract import Collection
-from nudge_vdb.phases import Phases, Step
+from nudge_vdb.phases import Phases, Step, silent
 
 Spans = dict[str, list[tuple[float, float]]]
 ENGINES = ("qdrant", "milvus")
@@ -159,7 +159,7 @@ class Noted(Phases):
     def shown(self, name: str, total: int | None) -> Iterator[Step]:
         """Note when the phase began and ended."""
         with noted(f"{self._name}: {name}", self._spans):
-            yield lambda _: None
+            yield silent
 
 
 @contextmanager

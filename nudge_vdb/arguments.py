@@ -15,7 +15,7 @@ from nudge_vdb.budget import parse_size
 from nudge_vdb.contract import Collection
 from nudge_vdb.formats import load
 from nudge_vdb.judgements import Judgements
-from nudge_vdb.render import ShownPhases
+from nudge_vdb.progress import ShownPhases
 from nudge_vdb.run import Plan
 from nudge_vdb.terminal import opened
 

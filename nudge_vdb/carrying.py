@@ -15,6 +15,7 @@ from nudge_vdb.budget import Share
 from nudge_vdb.contract import Mask, Metric, Vectors
 from nudge_vdb.exam import Exam, Field
 from nudge_vdb.nudge import RAYS, Floats, Ints, Pulls, unit
+from nudge_vdb.phases import counted
 from nudge_vdb.ridge import REACHES, RIDGES, Carry, Fit, Map, Neighbours
 from nudge_vdb.rivals import Best, Part, engine_score
 from nudge_vdb.scoring import Rule, Table, standings
@@ -87,7 +88,7 @@ def carried_table(field: Field, exam: Exam, rule: Rule, steps: Floats, unjudged:
     warm = np.empty((len(steps), len(CARRIES), len(exam.units)))
     cold = np.empty_like(warm)
     by_query = zip(_left_out(examples, exam, fitted), standings(field, exam, rule.k, steps), strict=True)
-    for query, (left, (own_scores, judged)) in enumerate(by_query):
+    for query, (left, (own_scores, judged)) in enumerate(counted(by_query, len(exam.units), "queries")):
         asked = (field.metric, exam.units[query].astype(np.float64), float(exam.lengths[query]))
         own = np.concatenate([field.base(slice(row, row + 1)) for row in exam.row[left.pairs]])
         others, grades = unjudged.at(contenders[query]), exam.grades[left.pairs]

@@ -35,7 +35,7 @@ from nudge_vdb.budget import parse_size
 from nudge_vdb.doctor import DEFAULT_ROWS, refuse_obstacles
 from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, NotProven, NudgeError
 from nudge_vdb.formats import load
-from nudge_vdb.render import ShownPhases
+from nudge_vdb.progress import ShownPhases
 from nudge_vdb.run import Applied, Plan
 from nudge_vdb.terminal import INTERRUPTED, fail, opened, own_log, show, spell_out_what_the_terminal_lacks, told
 
@@ -207,16 +207,17 @@ def diff(
     address: Address,
     one: Annotated[int, typer.Argument(help="A version; 0 is the base.")],
     other: Annotated[int, typer.Argument(help="Another version.")],
-    limit: Annotated[int, typer.Option(help="Show at most so many rows, the farthest first; 0 is all.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="Show at most so many rows, the farthest first; 0 is all.")] = 20,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
     """List the rows that two versions have in different places, and how far apart."""
     with opened(address) as collection:
         found = nudge_vdb.diff(collection, one, other, state=state)
-    shown = found.rows[:limit] if limit > 0 else found.rows
-    report = {"one": one, "other": other, "moved": len(found.rows), "distance": found.quantiles()}
-    show({**report, "rows": shown, "rebased": found.rebased}, as_json, render.diff)
+    shown = found.moves[: limit or None]
+    report = {"one": one, "other": other, "moved": len(found.moves), "distance": found.quantiles()}
+    rows = {"rows": [(move.row, move.distance) for move in shown], "moves": [move.as_report() for move in shown]}
+    show({**report, **rows, "rebased": found.rebased}, as_json, render.diff)
 
 
 @app.command()

@@ -15,20 +15,46 @@ from nudge_vdb.state import State
 from nudge_vdb.writeback import batches
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How far a row is from one version to the other."""
+
+    row: str
+    """The row's id."""
+    distance: float
+    """Euclidean, between the two vectors as they are stored."""
+    cosine: float
+    """Between the two vectors, −1 … 1; 1 where one of them has no length."""
+
+    @property
+    def degrees(self) -> float:
+        """The angle between the two vectors, 0 … 180."""
+        return float(np.degrees(np.arccos(np.clip(self.cosine, -1.0, 1.0))))
+
+    def as_report(self) -> dict[str, str | float]:
+        """Return all of it as a report holds it."""
+        return {"row": self.row, "distance": self.distance, "cosine": self.cosine, "degrees": self.degrees}
+
+
 @dataclass
 class Difference:
     """The rows that are not at the same place in two versions."""
 
-    rows: list[tuple[str, float]] = field(default_factory=list)
-    """Id, and Euclidean distance between the two places; the farthest first."""
+    moves: list[Move] = field(default_factory=list)
+    """The farthest first."""
     rebased: list[str] = field(default_factory=list)
     """Ids of rows that their owner embedded again between the two: they start from different bases."""
 
+    @property
+    def rows(self) -> list[tuple[str, float]]:
+        """Id and Euclidean distance of every row; the farthest first."""
+        return [(move.row, move.distance) for move in self.moves]
+
     def quantiles(self) -> dict[str, float]:
         """Return the least, the middle and the greatest distance; nothing where no row moved."""
-        if not self.rows:
+        if not self.moves:
             return {}
-        values = np.quantile([distance for _, distance in self.rows], [0, 0.5, 1])
+        values = np.quantile([move.distance for move in self.moves], [0, 0.5, 1])
         return dict(zip(("least", "median", "greatest"), map(float, values), strict=True))
 
 
@@ -47,13 +73,22 @@ def diff(collection: Collection, one: int, other: int, *, state: Folder = None) 
         width = home.traits.width
         places, bases = _placed(left, right, keys, width)
         others, other_bases = _placed(right, left, keys, width)
-        distances = np.linalg.norm(places - others, axis=1)
         names = [collection.text_of(key) for key in keys]
-        found.rows += [(name, float(far)) for name, far in zip(names, distances, strict=True) if far > 0]
+        found.moves += _moves(names, places, others)
         rebased = (bases != other_bases).any(axis=1)
         found.rebased += [name for name, differs in zip(names, rebased, strict=True) if differs]
-    found.rows.sort(key=lambda row: (-row[1], row[0]))
+    found.moves.sort(key=lambda move: (-move.distance, move.row))
     return found
+
+
+def _moves(names: list[str], places: Floats, others: Floats) -> list[Move]:
+    """Return the rows of *names* (n,) whose vectors *places* and *others*, both (n, width), differ."""
+    distances = np.linalg.norm(places - others, axis=1)
+    lengths = np.linalg.norm(places, axis=1) * np.linalg.norm(others, axis=1)
+    products = np.einsum("ij,ij->i", places, others)
+    cosines = np.divide(products, lengths, out=np.ones_like(lengths), where=lengths > 0)
+    every = zip(names, distances.tolist(), np.clip(cosines, -1, 1).tolist(), strict=True)
+    return [Move(*each) for each in every if each[1] > 0]
 
 
 def _content(home: State, number: int) -> Content | None:

@@ -75,6 +75,6 @@ def _table(collection: Collection, pages: Pages, judgements: Judgements, measure
         return [collection.text_of(key) for key in pages.keys.at(places)]
 
     def parts() -> Iterator[Part]:
-        return ((np.arange(part.start, part.stop), pages.vectors[part]) for part in pages.chunks())
+        return ((np.arange(part.start, part.stop), pages.vectors[part]) for part in pages.counted_chunks())
 
     return scores(judgements, parts, texts, collection.traits.metric, measures, pages.budget)

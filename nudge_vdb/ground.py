@@ -49,7 +49,7 @@ class Ground:
 
     def live_parts(self) -> Iterator[Part]:
         """Stream all rows as they are now."""
-        for part in self.pages.chunks():
+        for part in self.pages.counted_chunks():
             vectors = np.array(self.pages.vectors[part])
             first, last = np.searchsorted(self.moved, [part.start, part.stop])
             vectors[self.moved[first:last] - part.start] = self.live[first:last]
@@ -59,7 +59,7 @@ class Ground:
     def parts_without(self, places: Ints) -> Iterator[Part]:
         """Stream the rows at their base; those at *places* and those that cannot be scored have the place −1."""
         left_out = np.union1d(places, self.pages.unfit)
-        for part in self.pages.chunks():
+        for part in self.pages.counted_chunks():
             taking_part = np.arange(part.start, part.stop)
             taking_part[left_out[slice(*np.searchsorted(left_out, [part.start, part.stop]))] - part.start] = -1
             yield taking_part, self.pages.vectors[part]

@@ -22,6 +22,7 @@ from nudge_vdb.durable import BLOCK, make_folder, read_sealed, sealed, write_jso
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.mapped import picked, release
+from nudge_vdb.phases import counted
 
 PAGE_BYTES = 8 << 20
 """What the vectors of one request take at most."""
@@ -82,6 +83,10 @@ class Pages:
         for first in range(0, len(self), rows):
             yield slice(first, min(first + rows, len(self)))
             release(self.vectors)
+
+    def counted_chunks(self) -> Iterator[slice]:
+        """Yield the slices of :meth:`chunks`, and tell the phase around how many rows are done."""
+        return counted(self.chunks(), len(self), "rows", lambda part: int(part.stop - part.start))
 
     def at(self, places: NDArray[np.int64]) -> Vectors:
         """Return a copy of the vectors at *places*; what was mapped of them is let go of."""

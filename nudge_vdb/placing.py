@@ -144,7 +144,7 @@ class Placement:
 
     def parts(self) -> Iterator[Part]:
         """Stream all rows where the plan puts them."""
-        for part in self.course.ground.pages.chunks():
+        for part in self.course.ground.pages.counted_chunks():
             yield np.arange(part.start, part.stop), self.chunk(part)[1]
 
     def content(self, seen: Seen) -> Content:

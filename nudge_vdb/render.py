@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
-from nudge_vdb.phases import Phases, Step
+from nudge_vdb.columns import Row, laid_out
 from nudge_vdb.report import Report
 
 STATES = {"applied": "live", "applying": "not written whole; repeat the command"}
 MARKS = {"fine": "✓", "warning": "!", "obstacle": "✗"}
 SEARCHES = {"search": "a search in the engine's index", "exact": "an exact search in the engine"}
+CHANGES = ("before", "after", "gain", "interval")
 WORTH_A_WORD = 0.1
 """Seconds of waiting that are."""
 SHOWN_IDS = 5
 """How many row ids of a kind are named; --json names all."""
 
 
-class ShownPhases(Phases):
-    """Shows every phase as a bar on stderr."""
-
-    @contextmanager
-    def shown(self, name: str, total: int | None) -> Iterator[Step]:
-        """Show the phase while it lasts."""
-        columns = (SpinnerColumn(), TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
-            task = progress.add_task(name, total=total)
-            yield lambda done: progress.update(task, completed=done)
-            known = total if total is not None else 1
-            progress.update(task, total=known, completed=known)
-
-
 def plan(report: Report, console: Console) -> None:
     """Show what a plan is worth."""
-    table = Table("queries", "", "before", "after", "gain", title=_title(report), title_justify="left")
-    for name, kind in _kinds(report):
-        table.add_row(name, _scored(report), *_changes(report, kind))
-    for name in ("validation", "test"):
-        if name in report:
-            _add_scores(table, name, f"{report[name]['queries']:,}", report[name]["before"], report[name]["after"])
-    console.print(table)
+    _say(console, _title(report))
+    _table(console, CHANGES, [*_proven_changes(report), *_apart_changes(report)])
     _say(console, f"{'Proven' if report['proven'] else 'Not proven'}: {report['reason']}.")
     for note in [*_would_pass(report), *report["warnings"], *_plan_notes(report)]:
         _say(console, f"• {note}")
@@ -55,8 +33,16 @@ def _say(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def _table(console: Console, headings: Sequence[str], rows: Sequence[Row]) -> None:
+    for line in laid_out(headings, rows, console.width):
+        _say(console, line)
+
+
 def _title(report: Report) -> str:
-    return f"version {report['version']}, {report['method']} at step {report['step']:g}, {report['metric']}"
+    return (
+        f"version {report['version']}, {report['method']} at step {report['step']:g}, {report['metric']}, "
+        f"{_scored(report)} queries"
+    )
 
 
 def _score(value: float) -> str:
@@ -70,8 +56,21 @@ def _scored(report: Report) -> str:
     return f"{report['scored_queries']:,} of {report['queries']:,}"
 
 
-def _add_scores(table: Table, name: str, queries: str, before: float, after: float) -> None:
-    table.add_row(name, queries, _score(before), _score(after), f"{after - before:+.4f}")
+def _proven_changes(report: Report) -> list[Row]:
+    return [(name, _changes(report, kind)) for name, kind in _kinds(report)]
+
+
+def _apart_changes(report: Report) -> list[Row]:
+    """Return the scores of queries that did not train."""
+    apart = [(name, report[name]) for name in ("validation", "test") if name in report]
+    return [
+        (f"{name} ({found['queries']:,} queries)", (*_change(found["before"], found["after"]), ""))
+        for name, found in apart
+    ]
+
+
+def _change(before: float, after: float) -> tuple[str, str, str]:
+    return _score(before), _score(after), f"{after - before:+.4f}"
 
 
 def _kinds(report: Report) -> list[tuple[str, str]]:
@@ -85,11 +84,11 @@ def _kinds(report: Report) -> list[tuple[str, str]]:
     return [(name, kind) for name, kind in named if kind + "gain" in report]  # versions of early days lack some
 
 
-def _changes(report: Report, kind: str) -> tuple[str, str, str]:
-    """Return what the score of one *kind* was and becomes, and its gain with the interval."""
+def _changes(report: Report, kind: str) -> tuple[str, str, str, str]:
+    """Return what the score of one *kind* was and becomes, its gain, and the interval of that."""
     gain, low, high = (report[kind + key] for key in ("gain", "gain_low", "gain_high"))
-    interval = f"{gain:+.4f}  [{low:+.4f}, {high:+.4f}]"
-    return _score(report[kind + "before"]), _score(report[kind + "after"]), interval
+    scores = _score(report[kind + "before"]), _score(report[kind + "after"])
+    return *scores, f"{gain:+.4f}", f"[{low:+.4f}, {high:+.4f}]"
 
 
 def _price(report: Report) -> Iterator[str]:
@@ -214,9 +213,20 @@ def history(report: Report, console: Console) -> None:
             f"version {version['version']}, {status}: {version['metric']}, {version['moved']:,} rows moved, "
             f"made {version['created'][:16].replace('T', ' ')}",
         )
-        for name, kind in _kinds(version):
-            before, after, gain = _changes(version, kind)
-            _say(console, f"  {name:<28} {before} → {after}  {gain}")
+        for note in _made_with(version):
+            _say(console, f"  {note}")
+        _table(console, CHANGES, _proven_changes(version))
+
+
+def _made_with(version: Report) -> Iterator[str]:
+    """Say how a version was made; versions of early days do not tell all of it."""
+    told = [f"{version['method']} at step {version['step']:g}"]
+    told += ["grades count"] if version.get("grades") else []
+    told += [f"cold share {version['cold_share']:g}"] if "cold_share" in version else []
+    told += [f"{version['carried']:,} rows carried"] if version.get("carried") else []
+    yield ", ".join(told)
+    source = version.get("judgements_from") or "judgements"
+    yield f"{source}, digest {str(version['judgements'])[:12]}"
 
 
 def findings(report: Report, console: Console) -> None:
@@ -241,12 +251,13 @@ def diff(report: Report, console: Console) -> None:
     if report["rows"]:
         far = report["distance"]
         _say(console, f"by {far['least']:.4f} to {far['greatest']:.4f}, {far['median']:.4f} in the middle")
-        table = Table("row", "distance")
-        for text, distance in report["rows"]:
-            table.add_row(Text(text), f"{distance:.4f}")
-        console.print(table)
+        _table(console, ("distance", "cosine", "angle"), [_moved(each) for each in report["moves"]])
     if report["rebased"]:
         _say(console, f"• embedded again by their owner in between: {_rows(report['rebased'])}")
+
+
+def _moved(move: Report) -> Row:
+    return move["row"], (f"{move['distance']:.4f}", f"{move['cosine']:.4f}", f"{move['degrees']:.1f}°")
 
 
 def pruned(report: Report, console: Console) -> None:
@@ -301,11 +312,10 @@ def backends(report: Report, console: Console) -> None:
 def demo(report: Report, console: Console) -> None:
     """Show what the demo proved."""
     for engine in report["engines"]:
-        table = Table("held-out test queries", "before", "after", "gain", title=engine["engine"], title_justify="left")
-        for name, before in engine["before"].items():
-            after = engine["after"][name]
-            table.add_row(name, _score(before), _score(after), f"{(after - before) / before:+.0%}")
-        console.print(table)
+        _say(console, f"{engine['engine']}, held-out test queries")
+        scores = [(name, before, engine["after"][name]) for name, before in engine["before"].items()]
+        relative = [(name, (_score(old), _score(new), f"{(new - old) / old:+.0%}")) for name, old, new in scores]
+        _table(console, ("before", "after", "gain"), relative)
         for proof, held in engine["proofs"].items():
             _say(console, f"{'✓' if held else '✗'} {proof}")
         for warning in engine["warnings"]:
@@ -317,14 +327,12 @@ def demo(report: Report, console: Console) -> None:
 
 def _hidden(ways: list[Report], console: Console) -> None:
     """Show what becomes of rows whose judgements were hidden, side by side."""
-    table = Table(
-        "", "before", "after", "gain", title="the judgements of 30 % of the rows hidden", title_justify="left"
-    )
+    _say(console, "the judgements of 30 % of the rows hidden")
+    named = (("judged", "for rows that are judged"), ("hidden", "for rows that nobody judged"))
     for way in ways:
-        for kind, name in (("judged", "rows that are judged"), ("hidden", "rows that nobody judged")):
-            before, after = way[kind]["before"], way[kind]["after"]
-            table.add_row(f"{way['way']}: {name}", _score(before), _score(after), f"{after - before:+.4f}")
-    console.print(table)
+        _say(console, way["way"])
+        scores = [(name, _change(way[kind]["before"], way[kind]["after"])) for kind, name in named]
+        _table(console, ("before", "after", "gain"), scores)
     unproven = [way["way"] for way in ways if not way["proven"]]
     if unproven:
         _say(console, f"• not proven, so that nothing would be written: {', '.join(unproven)}")

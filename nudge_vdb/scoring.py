@@ -13,6 +13,7 @@ from nudge_vdb.budget import Share
 from nudge_vdb.contract import Vectors
 from nudge_vdb.exam import Exam, Field, Traces
 from nudge_vdb.nudge import Floats, Ints, coefficients
+from nudge_vdb.phases import counted
 from nudge_vdb.rivals import engine_score
 from nudge_vdb.tracing import traced
 
@@ -47,7 +48,8 @@ def score_table(field: Field, exam: Exam, rule: Rule, steps: Floats) -> Table:
     """Return what every query of *exam* scores by *rule* at every one of *steps*, the first of which is 0."""
     warm = np.empty((len(steps), len(exam.units)))
     cold = np.empty_like(warm)
-    for query, (own, crowd) in enumerate(standings(field, exam, rule.k, steps)):
+    queries = len(exam.units)
+    for query, (own, crowd) in enumerate(counted(standings(field, exam, rule.k, steps), queries, "queries")):
         grades = exam.grades[slice(*np.searchsorted(exam.query, [query, query + 1]))]
         warm[:, query] = rule.score(_ranks(own, crowd), grades)
         cold[:, query] = rule.score(_ranks(np.broadcast_to(own[:, :1], own.shape), crowd), grades)

@@ -10,7 +10,7 @@ CORE = ROOT / "nudge_vdb"
 ADAPTERS = sorted(path for path in (ROOT / "adapters").iterdir() if (path / "__init__.py").exists())
 
 LAYERS = [
-    ["errors", "phases", "mapped"],
+    ["errors", "phases", "mapped", "columns"],
     ["address", "budget", "durable", "metrics", "interruption", "ahead"],
     ["contract", "journal", "hold"],
     ["keys", "nudge", "judgements", "formats", "retry", "backends"],
@@ -25,7 +25,7 @@ LAYERS = [
     ["proposal"],
     ["report"],
     ["standing"],
-    ["run", "evaluate", "render", "prune", "diff", "adopt", "doctor"],
+    ["run", "evaluate", "render", "progress", "prune", "diff", "adopt", "doctor"],
     ["newcomers", "exporting"],
     [""],
     ["demo"],

@@ -133,6 +133,20 @@ def test_a_difference_is_the_rows_that_move_and_how_far(world, tune, tmp_path):
     assert dict(diff(world.collection, 2, 1, state=tmp_path).rows) == dict(found.rows)
 
 
+def test_a_difference_tells_distance_cosine_and_angle_of_every_row_that_moved(world, tune, tmp_path):
+    base = world.vectors()
+    tune(world.train, step=0.3)
+    found, tuned = diff(world.collection, 0, 1, state=tmp_path), world.vectors()
+    moved = {text for text, vector in tuned.items() if (vector != base[text]).any()}
+    assert {move.row for move in found.moves} == moved != set()
+    for move in found.moves:
+        before, after = (vectors[move.row].astype(np.float64) for vectors in (base, tuned))
+        cosine = before @ after / np.sqrt((before @ before) * (after @ after))
+        assert move.cosine == pytest.approx(cosine, abs=1e-6)
+        assert move.degrees == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-3)
+        assert move.distance == pytest.approx(np.sqrt(((before - after) ** 2).sum()), abs=1e-6)
+
+
 def test_a_version_differs_from_the_base_by_all_its_rows_and_from_itself_by_none(world, tune, tmp_path):
     content = tune(world.train)
     far = np.linalg.norm(content.tuned.astype(float) - content.base, axis=1)
