@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ Test = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a
 StateFolder = Annotated[Path | None, typer.Option("--state", help="Where versions are kept [$NUDGE_VDB_STATE].")]
 Metric = Annotated[str, typer.Option(help="ndcg@K, recall@K, mrr@K or precision@K.")]
 Method = Annotated[str, typer.Option(help="nudge-n, or nudge-m for inner product.")]
-Step = Annotated[float | None, typer.Option(help="A fixed step instead of the best one.")]
+Step = Annotated[float | None, typer.Option(help="Use this step instead of the best one.")]
 Grades = Annotated[bool, typer.Option("--grades", help="Let grades weigh the pulls and the metric.")]
 ColdShare = Annotated[
     float | None,
@@ -35,20 +36,25 @@ ColdShare = Annotated[
 ]
 MaxColdLoss = Annotated[float | None, typer.Option(help="Refuse a plan that takes more from rows nobody judged.")]
 Carrying = Annotated[str, typer.Option(help="Move rows nobody judged along with the others: off, on or auto.")]
-MaxRows = Annotated[int, typer.Option(help="With --carry auto, write no more rows than this.")]
+MaxRows = Annotated[
+    int | None, typer.Option(help="With --carry auto, carry only if no more rows than this are written [1000000].")
+]
 Rivals = Annotated[
     str, typer.Option(help="Find rivals by scan, by search in the engine's index, by exact search, or auto.")
 ]
 MinGain = Annotated[float, typer.Option(help="The gain that must be proven.")]
-Confidence = Annotated[float, typer.Option(help="Of the interval of the gain.")]
+Confidence = Annotated[float, typer.Option(help="The confidence of the interval of the gain.")]
 MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
-Memory = Annotated[str, typer.Option(help="What may be held at once, such as 512MB or 2GiB.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Memory = Annotated[str, typer.Option(help="How much memory a plan may hold at once, such as 512MB or 2GiB.")]
+Seed = Annotated[int, typer.Option(help="The seed of every random choice.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on although the gain is not proven; search may get worse.")]
 Throttle = Annotated[
-    float | None, typer.Option(help="Write, and read back, no more than so many rows a second.", show_default=False)
+    float | None, typer.Option(help="Write, and read back, at most so many rows a second.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; the rest goes to stderr.")]
+
+
+EXAMPLE_ADDRESS = "'qdrant://localhost:6333/articles?vector=title'"
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,19 @@ class Call:
 Command = Callable[[Plan, Call], None]
 
 
-def planning(command: Command, first: Callable[[Collection], None] = lambda _: None) -> Callable[..., None]:
-    """Turn *command*, which takes a plan, into one that takes the options that make a plan; *first* may refuse."""
+def example(*lines: str) -> str:
+    """Return the end of a command's help: *lines* to try, in which ADDRESS stands for the address of a collection."""
+    shown = (f"  nudge-vdb {line.replace('ADDRESS', EXAMPLE_ADDRESS)}" for line in lines)
+    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *shown])
+
+
+def planning(
+    command: Command, first: Callable[[Collection], None] = lambda _: None, without: Set[str] = frozenset()
+) -> Callable[..., None]:
+    """Turn *command*, which takes a plan, into one that takes the options that make a plan.
+
+    *first* may refuse the collection; *without* names the options that the command does not take.
+    """
 
     def planned(
         address: Address,
@@ -87,7 +104,7 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
         cold_share: ColdShare = None,
         max_cold_loss: MaxColdLoss = None,
         carry: Carrying = "off",
-        max_rows: MaxRows = 1_000_000,
+        max_rows: MaxRows = None,
         rivals: Rivals = "auto",
         min_gain: MinGain = 0.0,
         confidence: Confidence = 0.95,
@@ -126,7 +143,15 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
             command(plan, Call(address, state, force, as_json, throttle))
 
     planned.__name__, planned.__doc__ = command.__name__, command.__doc__
-    return planned
+    return _without(planned, without)
+
+
+def _without(command: Callable[..., None], names: Set[str]) -> Callable[..., None]:
+    """Return *command* so that the command line does not offer the options *names*; they keep their defaults."""
+    whole = signature(command, eval_str=True)
+    kept = [each for name, each in whole.parameters.items() if name not in names]
+    command.__signature__ = whole.replace(parameters=kept)  # type: ignore[attr-defined]
+    return command
 
 
 def apart(path: Path | None, split: str) -> Judgements | None:

@@ -81,9 +81,9 @@ def _drawn(course: Course, train: Judged, share: float, options: Options) -> tup
     """Return the queries that are scored, the candidates for the mix at the cold *share*, and why these."""
     pages, carrying = course.ground.pages, {"carry": options.carry, "carry_reason": "asked for"}
     rows = len(pages) - len(pages.unfit)
-    if options.carry == "auto" and rows > options.max_rows:
-        reason = f"{rows:,} rows are more than --max-rows {options.max_rows:,}"
-        options, carrying = replace(options, carry="off"), {"carry": "off", "carry_reason": reason}
+    if options.carry == "auto" and rows > options.most_rows:
+        reason = f"{rows:,} rows are more than --max-rows {options.most_rows:,}"
+        options, carrying = replace(options, carry="off", max_rows=None), {"carry": "off", "carry_reason": reason}
     sitting = Sitting.of(course, train, options)
     if options.carry == "off":
         return sitting, sitting.plain, carrying

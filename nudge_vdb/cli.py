@@ -28,12 +28,13 @@ from nudge_vdb.arguments import (
     Test,
     Throttle,
     apart,
+    example,
     planning,
 )
 from nudge_vdb.backends import installed
 from nudge_vdb.budget import parse_size
 from nudge_vdb.doctor import DEFAULT_ROWS, refuse_obstacles
-from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, NotProven, NudgeError
+from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, BadOption, NotProven, NudgeError
 from nudge_vdb.formats import load
 from nudge_vdb.progress import ShownPhases
 from nudge_vdb.run import Applied, Plan
@@ -42,7 +43,8 @@ from nudge_vdb.terminal import INTERRUPTED, fail, opened, own_log, show, spell_o
 app = typer.Typer(
     name="nudge-vdb",
     help="Fine-tune the vectors of a live collection with NUDGE: proven before anything is written, undone at will.",
-    epilog="Exit status: 0 done, 2 bad input, 3 no proven gain and nothing written, 4 done but rows were skipped, "
+    epilog="Exit status: 0 done, 2 bad input, 3 no proven gain and nothing written, "
+    "or a score below --fail-below, 4 done but rows were skipped, "
     "5 another run holds the lock, 6 engine unreachable or refused, 7 state damaged, 130 interrupted, 1 anything else.",
     invoke_without_command=True,
     add_completion=False,
@@ -64,7 +66,12 @@ def options(
         print(context.get_help())
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "tune ADDRESS --judgements judgements.jsonl --test test.jsonl",
+        "tune ADDRESS --judgements beir/articles --split train --carry auto",
+    )
+)
 @partial(planning, first=refuse_obstacles)
 def tune(plan: Plan, call: Call) -> None:
     """Plan, and write the plan to the database if its gain is proven."""
@@ -74,15 +81,15 @@ def tune(plan: Plan, call: Call) -> None:
     _apply(plan, call)
 
 
-@app.command()
-@planning
+@app.command(epilog=example("plan ADDRESS --judgements judgements.jsonl --max-cold-loss 0.01"))
+@partial(planning, without={"force"})
 def plan(plan: Plan, call: Call) -> None:
     """Work out a version and keep it for 'apply'; write nothing to the database."""
     show(plan.report, call.as_json, render.plan)
-    raise typer.Exit(DONE if plan.proven or call.force else NotProven.exit_status)
+    raise typer.Exit(DONE if plan.proven else NotProven.exit_status)
 
 
-@app.command()
+@app.command(epilog=example("apply ADDRESS", "apply ADDRESS 3 --throttle 500"))
 def apply(
     address: Address,
     version: Annotated[
@@ -110,7 +117,7 @@ def _apply(plan: Plan, call: Call) -> None:
     raise typer.Exit(_exit_status(applied))
 
 
-@app.command()
+@app.command(epilog=example("rollback ADDRESS --to 0"))
 def rollback(
     address: Address,
     to: Annotated[int, typer.Option(help="A version that was applied once; 0 is the base.")],
@@ -125,7 +132,7 @@ def rollback(
     raise typer.Exit(_exit_status(applied))
 
 
-@app.command()
+@app.command(epilog=example("carry ADDRESS --json"))
 def carry(
     address: Address,
     gone: Annotated[bool, typer.Option("--gone", help="Rows that are not there are gone for good.")] = False,
@@ -144,14 +151,16 @@ def carry(
     raise typer.Exit(_exit_status(applied))
 
 
-@app.command("export-map")
+@app.command("export-map", epilog=example("export-map ADDRESS queries.npy --version 2 --test test.jsonl"))
 def export_map(
     address: Address,
     out: Annotated[Path, typer.Argument(help="Where the matrix goes: a .npy file of width × width.")],
     version: Annotated[int, typer.Option(help="A version made with --carry.")],
     test: Test = None,
     min_gain: Annotated[float | None, typer.Option(help="The gain that must be proven [as for the version].")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Of the interval of the gain [as for the version].")] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="The confidence of the interval [as for the version].")
+    ] = None,
     memory: Memory = "512MB",
     state: StateFolder = None,
     as_json: Json = False,
@@ -175,7 +184,7 @@ def export_map(
     raise typer.Exit(DONE if plan.proven else NotProven.exit_status)
 
 
-@app.command()
+@app.command(epilog=example("resume ADDRESS"))
 def resume(address: Address, throttle: Throttle = None, state: StateFolder = None, as_json: Json = False) -> None:
     """Finish what was interrupted, forth or back."""
     with opened(address) as collection:
@@ -187,14 +196,14 @@ def resume(address: Address, throttle: Throttle = None, state: StateFolder = Non
     raise typer.Exit(_exit_status(applied))
 
 
-@app.command()
+@app.command(epilog=example("status ADDRESS"))
 def status(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
     """Say which version is live, and what to do next."""
     with opened(address) as collection:
         show(nudge_vdb.status(collection, state=state), as_json, render.status)
 
 
-@app.command()
+@app.command(epilog=example("history ADDRESS"))
 def history(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
     """List the versions with their figures."""
     with opened(address) as collection:
@@ -202,7 +211,7 @@ def history(address: Address, state: StateFolder = None, as_json: Json = False) 
         show({"collection": collection.traits.identity, "versions": versions}, as_json, render.history)
 
 
-@app.command()
+@app.command(epilog=example("diff ADDRESS 0 1 --limit 50"))
 def diff(
     address: Address,
     one: Annotated[int, typer.Argument(help="A version; 0 is the base.")],
@@ -220,7 +229,7 @@ def diff(
     show({**report, **rows, "rebased": found.rebased}, as_json, render.diff)
 
 
-@app.command()
+@app.command(epilog=example("prune ADDRESS --keep 3"))
 def prune(
     address: Address,
     keep: Annotated[int, typer.Option(help="How many of the newest versions stay, besides the live one.")],
@@ -234,7 +243,7 @@ def prune(
     show(asdict(pruned), as_json, render.pruned)
 
 
-@app.command()
+@app.command(epilog=example("adopt ADDRESS --state /mnt/nudge-vdb"))
 def adopt(
     address: Address,
     as_base: Annotated[
@@ -249,7 +258,7 @@ def adopt(
     show({"message": said}, as_json, render.message)
 
 
-@app.command()
+@app.command(epilog=example("doctor ADDRESS"))
 def doctor(
     address: Address,
     rows: Annotated[int, typer.Option(help="Look at so many rows.")] = DEFAULT_ROWS,
@@ -263,7 +272,7 @@ def doctor(
     raise typer.Exit(DONE if found["fit"] else BadInput.exit_status)
 
 
-@app.command()
+@app.command(epilog=example("verify ADDRESS --deep"))
 def verify(
     address: Address,
     deep: Annotated[bool, typer.Option("--deep", help="Compare every file of the state with its digest too.")] = False,
@@ -278,18 +287,32 @@ def verify(
     raise typer.Exit(DONE if findings.clean else ROWS_SKIPPED)
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "evaluate ADDRESS --judgements test.jsonl --metric ndcg@10,recall@20",
+        "evaluate ADDRESS --judgements test.jsonl --version 0",
+    )
+)
 def evaluate(
     address: Address,
     judgements: JudgementsPath,
     split: Splits = None,
     metric: Annotated[str, typer.Option(help="One or more, separated by commas.")] = "ndcg@10",
     grades: Grades = False,
+    version: Annotated[
+        int | None, typer.Option(help="Score this version without writing it, 0 being the base [the live vectors].")
+    ] = None,
+    fail_below: Annotated[
+        float | None, typer.Option(help="Exit with status 3 if the score by the first metric is below this, 0 to 1.")
+    ] = None,
     memory: Memory = "512MB",
-    state: StateFolder = None,  # noqa: ARG001 - every verb takes it
+    state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Score the live vectors on judgements."""
+    """Score the live vectors, or those of a version, on judgements."""
+    least = 0.0 if fail_below is None else fail_below
+    if not 0 <= least <= 1:
+        raise BadOption(f"fail_below {least!r}: expected 0 to 1")
     with opened(address) as collection:
         found = nudge_vdb.evaluate(
             collection,
@@ -297,18 +320,24 @@ def evaluate(
             metric=metric,
             grades=grades,
             memory=parse_size(memory),
+            version=version,
+            state=state,
             phases=ShownPhases(),
         )
-    show({"metric": metric, "score": next(iter(found.scores.values())), **asdict(found)}, as_json, render.evaluation)
+    score = next(iter(found.scores.values()))
+    passed = score >= least
+    report = {"metric": metric, "score": score, **asdict(found), "fail_below": fail_below, "passed": passed}
+    show(report, as_json, render.evaluation)
+    raise typer.Exit(DONE if passed else NotProven.exit_status)
 
 
-@app.command()
-def backends(state: StateFolder = None, as_json: Json = False) -> None:  # noqa: ARG001 - every verb takes it
+@app.command(epilog=example("backends"))
+def backends(as_json: Json = False) -> None:
     """List the backends that are installed."""
     show({"backends": installed()}, as_json, render.backends)
 
 
-@app.command()
+@app.command(epilog=example("demo"))
 def demo(
     folder: Annotated[Path | None, typer.Option(help="Where to work; by default a folder that is removed.")] = None,
     state: StateFolder = None,

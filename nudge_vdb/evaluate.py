@@ -11,16 +11,20 @@ import numpy as np
 
 from nudge_vdb.budget import USUAL, budget_of
 from nudge_vdb.contract import Collection
-from nudge_vdb.ground import places_of
+from nudge_vdb.ground import place_at, places_of
 from nudge_vdb.judgements import Judgements, binary
+from nudge_vdb.lineage import Lineage
+from nudge_vdb.live import as_sent
 from nudge_vdb.matching import locate, present, refuse_other_widths, refuse_strangers, spelled
 from nudge_vdb.metrics import Measure, parse_measure
+from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Floats, Ints
 from nudge_vdb.pages import Pages, page_out
 from nudge_vdb.phases import Phases
 from nudge_vdb.ranking import scores
 from nudge_vdb.retry import Patient
 from nudge_vdb.rivals import Part
+from nudge_vdb.standing import Folder, known_state
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Evaluation:
     """Rows that were compared with every query."""
     missing: list[str]
     """Judged ids that name no row."""
+    version: int | None = None
+    """The version that was scored, 0 being the base; None where the vectors were scored as they are."""
 
 
 def evaluate(
@@ -43,31 +49,58 @@ def evaluate(
     metric: str = "ndcg@10",
     grades: bool = False,
     memory: int = USUAL,
+    version: int | None = None,
+    state: Folder = None,
     phases: Phases | None = None,
 ) -> Evaluation:
     """Score every query of *judgements* against every row of *collection*, exactly, as the vectors are now.
+
+    With *version*, a number of the *state*, rows that were ever moved are scored where that version has them, 0 being
+    the base, and the queries as they are sent while it is live. Nothing is written to the database.
 
     *metric* may name several, separated by commas. Equal scores are ordered by row id, descending, as trec_eval does.
     No more than *memory* bytes are held at once, besides the judgements.
 
     Raises:
-        BadInput: the judgements, the metric or *memory* cannot be used.
+        BadInput: the judgements, the metric or *memory* cannot be used, or there is no such *version*.
+        StateConflict: *version* is given, and there is no state of the collection, or the collection is another's.
         EngineError: the engine cannot be reached, or refuses.
     """
     budget, measures = budget_of(memory), [parse_measure(name) for name in metric.split(",")]
     refuse_other_widths(collection.traits, {"judgements": judgements})
     collection, phases = Patient(collection), phases or Phases()
+    wanted = None if version is None else _Wanted.of(collection, version, state)
     with tempfile.TemporaryDirectory(prefix="nudge-vdb-") as folder:
         with phases("page out", collection.count()) as step:
             keys = locate(collection, list(dict.fromkeys(judgements.rows)))
             given = spelled(judgements if grades else binary(judgements), keys, collection)
             refuse_strangers(given, keys)
             pages = page_out(collection, Path(folder) / "pages", step, budget)
+            if wanted is not None:
+                place_at(wanted.number, pages, wanted.lineage)
+                given = as_sent(given, wanted.matrix)
         judged = present(given, keys, places_of(pages, set(keys.values())))
         with phases("compute"):
             table = _table(collection, pages, judged.judgements, measures)
     means = {str(measure): float(row.mean()) for measure, row in zip(measures, table, strict=True)}
-    return Evaluation(means, len(judged.judgements), len(pages), judged.missing)
+    return Evaluation(means, len(judged.judgements), len(pages), judged.missing, version)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A version to be scored without being live."""
+
+    number: int
+    lineage: Lineage
+    matrix: Floats | None
+    """(width, width): what searches multiply their queries by, None where they do not."""
+
+    @classmethod
+    def of(cls, collection: Collection, number: int, folder: Folder) -> _Wanted:
+        home = known_state(collection, folder)
+        require_own(collection, home)
+        matrix = home.version(number).content.query_map if number else None
+        return cls(number, Lineage(home, number), matrix)
 
 
 def _table(collection: Collection, pages: Pages, judgements: Judgements, measures: list[Measure]) -> Floats:

@@ -92,6 +92,16 @@ def places_among(pages: Pages, keys: KeyTable) -> Ints:
     return np.concatenate(places)
 
 
+def place_at(version: int, pages: Pages, lineage: Lineage) -> None:
+    """Put every row that is ours where *version* has it, in the pages only; 0 is the base."""
+    moved = places_among(pages, lineage.keys())
+    for first in range(0, len(moved), SETTLED_AT_ONCE):
+        some = moved[first : first + SETTLED_AT_ONCE]
+        keys = pages.keys.at(some)
+        base, ours = lineage.bases(keys, pages.at(some))
+        put(pages.vectors, some[ours], lineage.targets(version, keys, base)[ours])
+
+
 def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Sequence[RowKey], version: int) -> Ground:
     """Put every row that is ours back to its base, in the pages only, so that no plan is built on an earlier one.
 

@@ -16,6 +16,8 @@ from nudge_vdb.nudge import STEPS, Floats, Method
 SEARCHES = ("search", "exact")
 """The ways of finding rivals that leave the rows where they are."""
 
+USUAL_MAX_ROWS = 1_000_000
+
 
 class Choices(TypedDict, total=False):
     """The fields of :class:`Options`, as keyword arguments."""
@@ -27,7 +29,7 @@ class Choices(TypedDict, total=False):
     cold_share: float | None
     max_cold_loss: float | None
     carry: str
-    max_rows: int
+    max_rows: int | None
     rivals: str
     min_gain: float
     confidence: float
@@ -60,8 +62,8 @@ class Options:
     """A plan that takes more than this from the cold score, in the metric's units, is not proven."""
     carry: str = "off"
     """Whether rows that nobody judged are carried along: off, on, or auto: if that is provably better."""
-    max_rows: int = 1_000_000
-    """With auto, no more rows than this are written."""
+    max_rows: int | None = None
+    """With carry auto, rows are carried only if no more rows than this are written; None is 1,000,000."""
     rivals: str = "auto"
     """How rivals are found: scan, search (by the engine's index), exact (by the engine, row by row), or auto."""
     min_gain: float = 0.0
@@ -86,7 +88,13 @@ class Options:
             raise BadOption(f"rivals {self.rivals!r}: expected auto, scan, search or exact")
         if self.carry != "off" and self.rivals in SEARCHES:
             raise BadOption(f"rivals {self.rivals} finds some of the rows and carry {self.carry} needs all: use scan")
-        _within("max_rows", self.max_rows, self.max_rows >= 0, "0 and above")
+        if self.max_rows is not None:
+            _within("max_rows", self.max_rows, self.max_rows >= 0, "0 and above")
+            if self.carry != "auto":
+                raise BadOption(
+                    f"max_rows {self.max_rows:,} limits carry auto and nothing else, and carry is {self.carry}; "
+                    "give --carry auto, or leave --max-rows out"
+                )
         _within("cold_share", self.cold_share, self.cold_share is None or 0 <= self.cold_share <= 1, "0 to 1")
         most = self.max_cold_loss
         _within("max_cold_loss", most, most is None or 0 <= most <= 1, "0 to 1")
@@ -112,6 +120,11 @@ class Options:
     def steps(self) -> Floats:
         """The steps to try, the first of which is 0."""
         return STEPS[Method(self.method)] if self.step is None else np.array([0.0, self.step])
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows may be written where carry is auto."""
+        return USUAL_MAX_ROWS if self.max_rows is None else self.max_rows
 
     @property
     def first(self) -> int:

@@ -297,7 +297,10 @@ def evaluation(report: Report, console: Console) -> None:
     """Show the scores."""
     for name, score in report["scores"].items():
         _say(console, f"{name} {score:.4f}")
-    _say(console, f"over {report['queries']:,} queries and {report['rows']:,} rows")
+    what = "the live vectors" if report["version"] is None else f"version {report['version']}"
+    _say(console, f"{what}, over {report['queries']:,} queries and {report['rows']:,} rows")
+    if not report["passed"]:
+        _say(console, f"• {report['score']:.4f} is below {report['fail_below']:g}, which --fail-below asks for")
     if report["missing"]:
         _say(console, f"• judged but not in the collection: {_rows(report['missing'])}")
 

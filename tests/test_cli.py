@@ -3,12 +3,14 @@
 import gc
 import io
 import json
+import shlex
 import sys
 import warnings
 from uuid import UUID
 
 import numpy as np
 import pytest
+import typer
 from qdrant_client import models
 from rich.console import Console
 
@@ -195,6 +197,11 @@ def test_a_damaged_state_exits_7_and_names_the_file(said, address, train, tmp_pa
         (["apply", "ADDRESS", "3"], "BadOption", "no version 3"),
         (["rollback", "ADDRESS", "--to", "3"], "StateConflict", "in another folder"),
         (["fly", "ADDRESS"], "BadUsage", "fly"),
+        (["plan", "ADDRESS", "--judgements", "JUDGEMENTS", "--force"], "BadUsage", "--force"),
+        (["tune", "ADDRESS", "--judgements", "JUDGEMENTS", "--carry", "on", "--max-rows", "9"], "BadOption", "auto"),
+        (["backends", "--state", "here"], "BadUsage", "--state"),
+        (["diff", "ADDRESS", "0", "1", "--limit", "-1"], "BadUsage", "limit"),
+        (["evaluate", "ADDRESS", "--judgements", "JUDGEMENTS", "--fail-below", "45"], "BadOption", "0 to 1"),
     ],
 )
 def test_bad_input_exits_2_with_a_message_that_helps(said, address, train, arguments, error, word):
@@ -260,6 +267,38 @@ def test_evaluate_gives_several_metrics_at_once(said, address, test_file):
     assert set(told["scores"]) == {"ndcg@10", "recall@5", "mrr@10"}
     assert told["queries"] == 80
     assert told["rows"] == 200
+
+
+def test_evaluate_fails_below_the_score_that_is_asked_for(said, run, address, test_file):
+    status, told = said("evaluate", address, "--judgements", test_file)
+    assert (status, told["passed"], told["fail_below"]) == (0, True, None)
+    score = told["score"]
+    assert said("evaluate", address, "--judgements", test_file, "--fail-below", score)[0] == 0
+    status, told = said("evaluate", address, "--judgements", test_file, "--fail-below", score + 1e-6)
+    assert (status, told["passed"]) == (3, False)
+    assert "--fail-below" in run("evaluate", address, "--judgements", test_file, "--fail-below", 0.999)[1]
+
+
+def test_evaluate_scores_the_base_while_another_version_is_live(said, run, address, train, test_file):
+    base = said("evaluate", address, "--judgements", test_file)[1]["score"]
+    said("tune", address, "--judgements", train)
+    assert said("evaluate", address, "--judgements", test_file, "--version", 0)[1]["score"] == base
+    assert said("evaluate", address, "--judgements", test_file)[1]["score"] > base
+    assert "version 0, over" in run("evaluate", address, "--judgements", test_file, "--version", 0)[1]
+
+
+COMMANDS = typer.main.get_command(cli.app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_ends_with_examples_that_the_command_takes(run, name):
+    status, out, _ = run(name, "--help")
+    lines = [line.strip() for line in out.partition("Example")[2].splitlines()[1:] if line.strip()]
+    assert (status, bool(lines)) == (0, True)
+    for line in lines:
+        _, verb, *arguments = shlex.split(line)
+        assert verb == name
+        COMMANDS[name].make_context(name, arguments)  # raises for what the command does not take
 
 
 def test_history_lists_every_version(said, address, train):

@@ -263,7 +263,9 @@ def test_few_judgements_prove_nothing_however_many_rows_they_would_carry(worlds,
         ({"carry": "on", "method": "nudge-m"}, "needs method nudge-n"),
         ({"cold_share": 1.5}, "0 to 1"),
         ({"max_cold_loss": -0.1}, "0 to 1"),
-        ({"max_rows": -1}, "0 and above"),
+        ({"max_rows": -1, "carry": "auto"}, "0 and above"),
+        ({"max_rows": 9, "carry": "on"}, "give --carry auto"),
+        ({"max_rows": 9}, "give --carry auto"),
     ],
 )
 def test_options_of_carrying_outside_their_range_are_refused(world, tmp_path, choice, word):

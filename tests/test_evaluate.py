@@ -1,0 +1,68 @@
+"""Scoring a version without making it live."""
+
+import numpy as np
+import pytest
+
+import nudge_vdb
+from nudge_vdb.errors import BadOption, StateConflict
+from nudge_vdb.testing import Faulty
+
+
+@pytest.fixture
+def score(world, tmp_path):
+    """Score the test queries at a version of the state in tmp_path."""
+
+    def act(version=None):
+        found = nudge_vdb.evaluate(world.collection, world.test, version=version, state=tmp_path)
+        assert found.version == version
+        return found.scores["ndcg@10"]
+
+    return act
+
+
+@pytest.fixture
+def planned(world, tmp_path):
+    def act(judgements, step):
+        return nudge_vdb.plan(world.collection, judgements, state=tmp_path, step=step, max_queries=30)
+
+    return act
+
+
+def test_every_version_scores_without_being_live_what_it_scores_when_it_is(world, score, planned, tmp_path):
+    waiting = planned(world.fewer, 0.1)
+    ahead = score(1)
+    nudge_vdb.apply(waiting, force=True)
+    assert score() == ahead
+    nudge_vdb.apply(planned(world.train, 0.3), force=True)
+    told = {version: score(version) for version in (0, 1, 2)}
+    assert len(set(told.values())) == 3
+    for version in (1, 0, 2):
+        nudge_vdb.rollback(world.collection, to=version, state=tmp_path)
+        assert score() == told[version]
+
+
+def test_a_row_that_its_owner_embedded_again_is_scored_where_the_owner_put_it(world, score, planned, tmp_path):
+    nudge_vdb.apply(planned(world.train, 0.3), force=True)
+    world.fixture.re_embed(["row 000", "row 001"], -np.stack([world.vectors()[f"row {n:03}"] for n in (0, 1)]))
+    told = {version: score(version) for version in (0, 1)}
+    for version in (0, 1):
+        nudge_vdb.rollback(world.collection, to=version, state=tmp_path)
+        assert score() == told[version]
+
+
+def test_scoring_a_version_writes_nothing(world, planned, tmp_path):
+    nudge_vdb.apply(planned(world.train, 0.3), force=True)
+    counted = Faulty(world.collection)
+    nudge_vdb.evaluate(counted, world.test, version=0, state=tmp_path)
+    assert counted.calls["write"] == counted.calls["leave_note"] == 0
+    assert counted.calls["scan"] > 0
+
+
+def test_a_version_that_there_is_not_is_refused_before_a_row_is_read(world, planned, tmp_path):
+    planned(world.train, 0.3)
+    counted = Faulty(world.collection)
+    with pytest.raises(BadOption, match="no version 7; there are: 1"):
+        nudge_vdb.evaluate(counted, world.test, version=7, state=tmp_path)
+    with pytest.raises(StateConflict, match="holds no state"):
+        nudge_vdb.evaluate(counted, world.test, version=0, state=tmp_path / "elsewhere")
+    assert counted.calls["scan"] == 0
