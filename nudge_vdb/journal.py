@@ -20,10 +20,10 @@ class Journal:
     """An append-only file of events, and beside it how much of it there must be.
 
     A line is the CRC-32 of the rest in 8 hexadecimal digits, a space, and a JSON object. ``version`` (number, digest)
-    says that a version is kept, ``prune`` (number) that it no longer is; ``begin`` (to, from, rows, next) opens a move
-    of the collection from one version to another, ``batch`` (rows, written, skipped, next, perhaps waited) says
-    what the database has acknowledged, ``end`` (to, from) closes it. What is sent next, by first and last key, is noted
-    before it is sent.
+    says that a version is kept, ``prune`` (number, perhaps remains) that it no longer is; ``begin`` (to, from, rows,
+    next) opens a move of the collection from one version to another, ``batch`` (rows, written, skipped, next, perhaps
+    waited) says what the database has acknowledged, ``end`` (to, from) closes it. What is sent next, by first and last
+    key, is noted before it is sent.
 
     The head holds the size of the file and a digest of it, so that events at its end cannot vanish unnoticed. It is
     written after the line: a run that died in between leaves a line more than the head tells of.
@@ -132,6 +132,11 @@ class Journal:
     def pruned(self) -> set[int]:
         """Return the numbers of the versions that were dropped."""
         return {int(entry["number"]) for entry in self._events if entry["event"] == "prune"}
+
+    def remains(self) -> Mapping[int, str]:
+        """Return the digests of the manifests of what is kept of dropped versions, by number."""
+        pruned = (entry for entry in self._events if entry["event"] == "prune" and "remains" in entry)
+        return {int(entry["number"]): str(entry["remains"]) for entry in pruned}
 
     def _last_move(self) -> Event | None:
         return next((entry for entry in reversed(self._events) if entry["event"] in ("begin", "end")), None)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.contract import Mask, RowKey, Vectors, agree
+from nudge_vdb.dropped import Dropped, digests
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.snapshot import Content
@@ -24,7 +25,8 @@ class Lineage:
     """Every row that we may have moved, with each base and each tuned vector it ever had.
 
     A live vector that equals the base or the tuned vector of some version belongs to us, and its base is that
-    version's; the newest version that knows it decides. Any other vector is its owner's: a new base.
+    version's; the newest version that knows it decides. Any other vector is its owner's: a new base. Versions that
+    were dropped count too: what they put into a row may come back with a restored backup.
     """
 
     def __init__(self, state: State, towards: int = 0, without: int = 0) -> None:
@@ -35,6 +37,7 @@ class Lineage:
         begun = {*state.journal.begun(), towards} - {without}
         self._width, self._tolerance = state.traits.width, state.traits.tolerance
         self._versions = {version.number: version.content for version in state.versions() if version.number in begun}
+        self._dropped = {number: Dropped.of(kept) for number, kept in state.dropped().items()}
         lost = sorted(begun - {0} - set(self._versions))
         if lost:
             raise StateDamaged(
@@ -52,7 +55,7 @@ class Lineage:
     @property
     def newest(self) -> int:
         """The highest version that is taken in, 0 where there is none."""
-        return max([0, *self._versions])
+        return max([0, *self._versions, *self._dropped])
 
     def keys(self) -> KeyTable:
         """Return the keys of all rows that may not be at their base, ascending."""
@@ -60,7 +63,11 @@ class Lineage:
 
     @cached_property
     def _keys(self) -> KeyTable:
-        return KeyTable.union(content.keys for content in self._versions.values())
+        return KeyTable.union(each.keys for each in self._all)
+
+    @property
+    def _all(self) -> list[Content | Dropped]:
+        return [*self._versions.values(), *self._dropped.values()]
 
     def bases(self, keys: Sequence[RowKey], live: Vectors) -> tuple[Vectors, Mask]:
         """Return the base vectors (n, width) of rows whose *live* vectors (n, width) are given, and which are ours.
@@ -68,9 +75,12 @@ class Lineage:
         A row that is not ours has its live vector as base.
         """
         base, ours = live.copy(), np.zeros(len(keys), bool)
-        for number in sorted(self._versions, reverse=True):
+        for number in sorted((*self._versions, *self._dropped), reverse=True):
             if ours.all():
                 break
+            if number in self._dropped:
+                self._known_again(self._dropped[number], keys, live, base, ours)
+                continue
             content = self._versions[number]
             places = content.keys.find(keys)
             open_rows = np.flatnonzero((places >= 0) & ~ours)
@@ -82,6 +92,35 @@ class Lineage:
             content.release()
         return base, ours
 
+    def _known_again(self, dropped: Dropped, keys: Sequence[RowKey], live: Vectors, base: Vectors, ours: Mask) -> None:
+        """Fill in *base* and *ours* for the rows that hold a vector of a *dropped* version."""
+        places = dropped.keys.find(keys)
+        rows = np.flatnonzero((places >= 0) & ~ours)
+        tuned = rows[dropped.tuned(places[rows], live[rows], self._tolerance)]
+        bases, found = self._dropped_bases(dropped, dropped.keys.at(places[tuned]), places[tuned])
+        base[tuned[found]], ours[tuned[found]] = bases[found], True
+        rows = rows[~ours[rows] & (dropped.base_places[places[rows]] >= 0)]
+        ours[rows] = dropped.based(places[rows], live[rows], self._tolerance)
+
+    def _dropped_bases(
+        self, dropped: Dropped, keys: Sequence[RowKey], places: NDArray[np.int64]
+    ) -> tuple[Vectors, Mask]:
+        """Return the bases of the rows of *dropped* at *places*, and which are known: all, if files are whole."""
+        base, own = np.zeros((len(keys), self._width), np.float32), dropped.base_places[places]
+        base[own >= 0] = dropped.base[own[own >= 0]]
+        found = own >= 0
+        for other in self._all:
+            if found.all():
+                break
+            at = other.keys.find(keys)
+            if isinstance(other, Dropped):
+                at = np.where(at >= 0, other.base_places[at], -1)
+            rows = np.flatnonzero((at >= 0) & ~found)
+            held = other.base[at[rows]]
+            same = digests(held) == dropped.base_digests[places[rows]]
+            base[rows[same]], found[rows[same]] = held[same], True
+        return base, found
+
     def newest_bases(self, keys: Sequence[RowKey]) -> Vectors:
         """Return the base vectors (n, width) of rows of ours, each as the newest version that holds it has it."""
         base, found = np.zeros((len(keys), self._width), np.float32), np.zeros(len(keys), bool)
@@ -92,6 +131,11 @@ class Lineage:
             base[rows] = content.base[places[rows]]
             found[rows] = True
             content.release()
+        for number in sorted(self._dropped, reverse=True) if not found.all() else ():
+            places = self._dropped[number].keys.find(keys)
+            rows = np.flatnonzero((places >= 0) & ~found)
+            some = self._dropped[number].keys.at(places[rows])
+            base[rows], found[rows] = self._dropped_bases(self._dropped[number], some, places[rows])
         return base
 
     def targets(self, number: int, keys: Sequence[RowKey], base: Vectors) -> Vectors:
@@ -112,15 +156,26 @@ class Lineage:
 
     def rebased(self, number: int, keys: Sequence[RowKey], base: Vectors) -> Mask:
         """Tell which rows had another base at the time of version *number* than *base*, their owner's since."""
-        differs = np.zeros(len(keys), bool)
-        judged = np.zeros(len(keys), bool)
-        for version in sorted(self._versions):
-            content = self._versions[version]
-            places = content.keys.find(keys)
-            rows = np.flatnonzero((places >= 0) & (~judged if version > number else True))
-            differs[rows] = ~agree(base[rows], content.base[places[rows]], self._tolerance)
-            judged[rows] = True
+        differs, judged = np.zeros(len(keys), bool), np.zeros(len(keys), bool)
+        known = sorted((*self._versions, *self._dropped))
+        before, after = ([each for each in known if (each > number) == later] for later in (False, True))
+        for version in (*reversed(before), *after):
+            rows, differ = self._differing(version, keys, base, ~judged)
+            differs[rows], judged[rows] = differ, True
         return differs
+
+    def _differing(
+        self, version: int, keys: Sequence[RowKey], base: Vectors, asked: Mask
+    ) -> tuple[NDArray[np.int64], Mask]:
+        """Return the places of the rows *asked* for that *version* holds, and which have another *base* in it."""
+        held = self._dropped.get(version) or self._versions[version]
+        places = held.keys.find(keys)
+        rows = np.flatnonzero((places >= 0) & asked)
+        if isinstance(held, Dropped):
+            return rows, ~held.based(places[rows], base[rows], self._tolerance)
+        same = agree(base[rows], held.base[places[rows]], self._tolerance)
+        held.release()
+        return rows, ~same
 
     def nearly(self, number: int, keys: Sequence[RowKey], live: Vectors) -> Mask:
         """Tell which *live* vectors are nearly what version *number* put there, as if the engine had changed them."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nudge_vdb.contract import Collection, RowKey, agree
+from nudge_vdb.dropped import remains_of
 from nudge_vdb.errors import BadOption, StateConflict
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_own
@@ -26,6 +27,10 @@ class Pruned:
     kept: list[int] = field(default_factory=list)
     needed: dict[int, int] = field(default_factory=dict)
     """Versions that were to go and stay, with the number of rows whose base only they know."""
+    remembered: int = 0
+    """Rows of the dropped versions whose vectors are known again, should they come back with a restored backup."""
+    remembered_bytes: int = 0
+    """What that takes on the disk."""
 
 
 def prune(
@@ -78,10 +83,24 @@ def _dropped(collection: Collection, home: State, old: Sequence[int], *, gone: b
         if needed:
             pruned.needed[number] = needed
         else:
-            home.drop(number)
-            pruned.dropped.append(number)
+            _drop(home, number, pruned)
     pruned.kept = [number for number in numbers if number not in pruned.dropped]
     return pruned
+
+
+def _drop(home: State, number: int, pruned: Pruned) -> None:
+    """Drop version *number*; of rows that it alone holds so, what tells its vectors again is kept, and every base."""
+    pruned.dropped.append(number)
+    places = Lineage(home).only_in(number) if number in home.journal.begun() else ()
+    if not len(places):
+        home.drop(number)
+        return
+    others = [home.version(each).content for each in sorted(home.journal.begun() - {number})]
+    with remains_of(home.version(number).content, np.asarray(places), others, home.folder) as remains:
+        arrays = remains.arrays()
+        home.drop(number, arrays)
+        pruned.remembered += len(remains.keys)
+        pruned.remembered_bytes += sum(array.nbytes for array in arrays.values())
 
 
 def _rows_that_need(number: int, collection: Collection, home: State, *, gone: bool) -> int:

@@ -269,6 +269,13 @@ def pruned(report: Report, console: Console) -> None:
             f"• version {number} stays: only it knows the base of {rows:,} rows (--gone: not of those that are gone)",
         )
 
+    if report["remembered"]:
+        _say(
+            console,
+            f"• of {report['remembered']:,} of their rows, {report['remembered_bytes'] / 1e6:,.1f} MB are kept, so "
+            "that vectors that come back with a restored backup are known, and can be undone",
+        )
+
 
 def _numbers(versions: list[int]) -> str:
     return ", ".join(map(str, versions)) or "none"

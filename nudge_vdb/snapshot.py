@@ -105,17 +105,24 @@ class Version:
 
 def write_version(folder: Path, number: int, content: Content, facts: Mapping[str, Any]) -> Version:
     """Make *folder* hold version *number*, durably; until its manifest is there, there is no such version."""
+    return write_arrays(folder, number, content.arrays(), facts)
+
+
+def write_arrays(folder: Path, number: int, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Version:
+    """Make *folder* hold *arrays*, by name, and a manifest of version *number*, which is written last, durably."""
     make_folder(folder)
     try:
-        manifest = _write_files(folder, number, content, facts)
+        manifest = _write_files(folder, number, arrays, facts)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)  # half a version would only keep the disk full
         raise
     return Version(number, folder, manifest)
 
 
-def _write_files(folder: Path, number: int, content: Content, facts: Mapping[str, Any]) -> dict[str, Any]:
-    named = {f"{name}.npy": array for name, array in content.arrays().items()}
+def _write_files(
+    folder: Path, number: int, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    named = {f"{name}.npy": array for name, array in arrays.items()}
     for name, array in named.items():
         write_array(folder / name, array)
     files = {name: file_digest(folder / name) for name in named}

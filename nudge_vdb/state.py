@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from numpy.typing import NDArray
+
 from nudge_vdb.contract import Traits
 from nudge_vdb.durable import make_folder, read_json, read_sealed, sealed, write_bytes, write_json
 from nudge_vdb.errors import BadOption, Locked, StateConflict, StateDamaged
 from nudge_vdb.hold import Hold
 from nudge_vdb.journal import Journal
-from nudge_vdb.snapshot import FORMAT, Content, Version, open_version, require_known_format, write_version
+from nudge_vdb.snapshot import FORMAT, Content, Version, open_version, require_known_format, write_arrays, write_version
 
 UNWRITABLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """What the system says of a place that takes no more; numpy says it without a number."""
@@ -146,9 +148,30 @@ class State:
         self._note(version)
         return version
 
-    def drop(self, number: int) -> None:
-        """Keep version *number* no longer; whoever calls this has made sure that no row needs it."""
-        self.journal.add("prune", number=number)
+    def dropped(self) -> dict[int, Version]:
+        """Return what is kept of dropped versions, by number: the arrays of :class:`nudge_vdb.dropped.Dropped`.
+
+        Raises:
+            StateDamaged: something that the journal knows is gone, or is another.
+        """
+        found = {}
+        for number, digest in self.journal.remains().items():
+            found[number] = open_version(self._remains(number))
+            if found[number].manifest["digest"] != digest:
+                raise StateDamaged(
+                    f"{self._remains(number) / 'manifest.json'} is not what was written; "
+                    "restore it from a backup of the state"
+                )
+        return found
+
+    def drop(self, number: int, remains: Mapping[str, NDArray[Any]] | None = None) -> None:
+        """Keep of version *number* no more than *remains*; whoever calls this has made sure that no row needs it."""
+        kept: dict[str, Any] = {}
+        if remains is not None:  # durable before the version goes: they alone know some base from then on
+            self.require_hold()
+            shutil.rmtree(self._remains(number), ignore_errors=True)
+            kept["remains"] = write_arrays(self._remains(number), number, remains, {}).manifest["digest"]
+        self.journal.add("prune", number=number, **kept)
         self._opened.pop(self._place(number), None)
         shutil.rmtree(self._place(number), ignore_errors=True)
 
@@ -159,7 +182,7 @@ class State:
             StateDamaged: a file is missing or is not what was written.
         """
         versions = self.versions()
-        for version in versions:
+        for version in (*versions, *self.dropped().values()):
             version.check()
         return len(versions)
 
@@ -180,6 +203,9 @@ class State:
 
     def _place(self, number: int) -> Path:
         return self.folder / "versions" / f"{number:06}"
+
+    def _remains(self, number: int) -> Path:
+        return self.folder / "dropped" / f"{number:06}"
 
     def _make(self, hold: Hold) -> None:
         """Take *hold* of the folder, which is made if it is not there, and bring it to the format of today."""

@@ -15,7 +15,7 @@ LAYERS = [
     ["contract", "journal", "hold"],
     ["keys", "nudge", "judgements", "formats", "retry", "backends"],
     ["pages", "snapshot", "seen", "merging", "exam", "rivals", "options", "ridge", "pace"],
-    ["state", "ranking", "contenders", "gather"],
+    ["state", "dropped", "ranking", "contenders", "gather"],
     ["lineage", "tracing", "scoring", "notes"],
     ["selection", "carrying"],
     ["ground", "matching", "planning", "writeback"],
