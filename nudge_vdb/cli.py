@@ -37,6 +37,7 @@ from nudge_vdb.doctor import DEFAULT_ROWS, refuse_obstacles
 from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, BadOption, NotProven, NudgeError
 from nudge_vdb.formats import load
 from nudge_vdb.progress import ShownPhases
+from nudge_vdb.report import Report
 from nudge_vdb.run import Applied, Plan
 from nudge_vdb.terminal import INTERRUPTED, fail, opened, own_log, show, spell_out_what_the_terminal_lacks, told
 
@@ -44,7 +45,7 @@ app = typer.Typer(
     name="nudge-vdb",
     help="Fine-tune the vectors of a live collection with NUDGE: proven before anything is written, undone at will.",
     epilog="Exit status: 0 done, 2 bad input, 3 no proven gain and nothing written, "
-    "or a score below --fail-below, 4 done but rows were skipped, "
+    "or a score below --fail-below, 4 done but rows were skipped, or are not where the live version wants them, "
     "5 another run holds the lock, 6 engine unreachable or refused, 7 state damaged, 130 interrupted, 1 anything else.",
     invoke_without_command=True,
     add_completion=False,
@@ -190,17 +191,30 @@ def resume(address: Address, throttle: Throttle = None, state: StateFolder = Non
     with opened(address) as collection:
         applied = nudge_vdb.resume(collection, state=state, throttle=throttle, phases=ShownPhases())
         if applied is None:
-            show(nudge_vdb.status(collection, state=state), as_json, render.status)
+            _show_status(nudge_vdb.status(collection, state=state), as_json)
             return
     show(applied.report, as_json, render.move)
     raise typer.Exit(_exit_status(applied))
 
 
 @app.command(epilog=example("status ADDRESS"))
-def status(address: Address, state: StateFolder = None, as_json: Json = False) -> None:
-    """Say which version is live, and what to do next."""
+def status(
+    address: Address,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Look at all rows that were ever moved, not at a sample.")
+    ] = False,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Say which version is live, whether the rows hold it, and what to do next."""
     with opened(address) as collection:
-        show(nudge_vdb.status(collection, state=state), as_json, render.status)
+        _show_status(nudge_vdb.status(collection, state=state, deep=deep), as_json)
+
+
+def _show_status(report: Report, as_json: bool) -> None:
+    """Show where the collection stands, and exit by whether the rows are where the live version wants them."""
+    show(report, as_json, render.status)
+    raise typer.Exit(ROWS_SKIPPED if report["rows"] and report["next"] else DONE)
 
 
 @app.command(epilog=example("history ADDRESS"))

@@ -48,6 +48,7 @@ from nudge_vdb.selection import FEWEST_QUERIES, prove
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state
 from nudge_vdb.state import State
+from nudge_vdb.verify import refuse_another_model
 
 WORST_CONDITION = 1e4
 """A matrix that stretches one direction so many times more than another cannot be undone in float32."""
@@ -86,6 +87,7 @@ def export_map(
     Raises:
         BadOption: the version carries nothing, the collection compares by distance, *memory* is too little, or *path*
             is taken or cannot be written; the last is looked at before anything else.
+        StateConflict: most rows of *version* were embedded again by another model.
         UnfitCollection: M cannot be inverted well enough.
     """
     out = _free_place(Path(path).expanduser())
@@ -97,6 +99,7 @@ def export_map(
     with home.locked():
         require_own(Patient(collection), home)
         form = Form.of(home.version(version), collection.traits)
+        refuse_another_model(version, Patient(collection), home)
         terms = _terms(form.version, min_gain, confidence, memory)
         kept = _prepared(Patient(collection), home, form, test, terms, phases)
         forget(home.pages)

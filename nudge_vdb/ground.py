@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, RowKey, Vectors
+from nudge_vdb.contract import Collection, RowKey, Vectors, agree
 from nudge_vdb.errors import UnfitCollection
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
@@ -34,6 +34,8 @@ class Ground:
     re_embedded: list[str]
     """Ids of rows of the live version that hold a vector of their owner's now."""
     text_of: Callable[[RowKey], str]
+    at_base_again: int
+    """Rows at their base that the live version had moved: another has written them."""
 
     def texts(self, places: Ints) -> list[str]:
         """Return the ids of the rows at *places*."""
@@ -108,6 +110,7 @@ def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Seque
     *version* is the one that is live.
     """
     place, moved = places_of(pages, set(judged)), places_among(pages, lineage.keys())
+    again = 0
     live, strangers = pages.scratch("live", len(moved)), []
     for first in range(0, len(moved), SETTLED_AT_ONCE):
         some = slice(first, min(first + SETTLED_AT_ONCE, len(moved)))
@@ -116,6 +119,8 @@ def settle(collection: Collection, pages: Pages, lineage: Lineage, judged: Seque
         live[some] = held
         release(live)
         put(pages.vectors, moved[some][known], base[known])
+        fallen = known & agree(held, base, lineage.tolerance)
+        again += int((fallen & ~agree(base, lineage.targets(version, keys, base), 0.0)).sum())
         strange = ~known & lineage.holds(version, keys)
         strangers += [collection.text_of(key) for key, theirs in zip(keys, strange, strict=True) if theirs]
-    return Ground(pages, place, moved, live, strangers, collection.text_of)
+    return Ground(pages, place, moved, live, strangers, collection.text_of, again)

@@ -13,10 +13,13 @@ from nudge_vdb.contract import Mask, RowKey, Vectors, agree
 from nudge_vdb.dropped import Dropped, digests
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.keys import KeyTable
+from nudge_vdb.nudge import unit
 from nudge_vdb.snapshot import Content
 from nudge_vdb.state import State
 
 AT_ONCE = 4096
+ALIKE = 0.99
+"""The least cosine of a vector with the one before it if the same text was embedded again by the same model."""
 NEARLY = 1e-3
 """How far a vector may be from what was sent, relative to its length, and be a change of the engine's making."""
 
@@ -29,14 +32,16 @@ class Lineage:
     were dropped count too: what they put into a row may come back with a restored backup.
     """
 
-    def __init__(self, state: State, towards: int = 0, without: int = 0) -> None:
+    def __init__(self, state: State, towards: int = 0, without: int = 0, *, checked: bool = True) -> None:
         """Take in every version that some row may hold, and the one that the collection is to be moved to.
 
-        *without* is a version to leave out, as if it were not there.
+        *without* is a version to leave out, as if it were not there. Files that are not *checked* are good for a glance
+        alone.
         """
         begun = {*state.journal.begun(), towards} - {without}
-        self._width, self._tolerance = state.traits.width, state.traits.tolerance
-        self._versions = {version.number: version.content for version in state.versions() if version.number in begun}
+        self._width, self.tolerance = state.traits.width, state.traits.tolerance
+        taken = (version for version in state.versions() if version.number in begun)
+        self._versions = {each.number: each.content if checked else each.unchecked for each in taken}
         self._dropped = {number: Dropped.of(kept) for number, kept in state.dropped().items()}
         lost = sorted(begun - {0} - set(self._versions))
         if lost:
@@ -85,8 +90,8 @@ class Lineage:
             places = content.keys.find(keys)
             open_rows = np.flatnonzero((places >= 0) & ~ours)
             held = places[open_rows]
-            known = agree(live[open_rows], content.tuned[held], self._tolerance)
-            known |= agree(live[open_rows], content.base[held], self._tolerance)
+            known = agree(live[open_rows], content.tuned[held], self.tolerance)
+            known |= agree(live[open_rows], content.base[held], self.tolerance)
             base[open_rows[known]] = content.base[held[known]]
             ours[open_rows[known]] = True
             content.release()
@@ -96,11 +101,11 @@ class Lineage:
         """Fill in *base* and *ours* for the rows that hold a vector of a *dropped* version."""
         places = dropped.keys.find(keys)
         rows = np.flatnonzero((places >= 0) & ~ours)
-        tuned = rows[dropped.tuned(places[rows], live[rows], self._tolerance)]
+        tuned = rows[dropped.tuned(places[rows], live[rows], self.tolerance)]
         bases, found = self._dropped_bases(dropped, dropped.keys.at(places[tuned]), places[tuned])
         base[tuned[found]], ours[tuned[found]] = bases[found], True
         rows = rows[~ours[rows] & (dropped.base_places[places[rows]] >= 0)]
-        ours[rows] = dropped.based(places[rows], live[rows], self._tolerance)
+        ours[rows] = dropped.based(places[rows], live[rows], self.tolerance)
 
     def _dropped_bases(
         self, dropped: Dropped, keys: Sequence[RowKey], places: NDArray[np.int64]
@@ -149,7 +154,7 @@ class Lineage:
         content = self._versions[number]
         places = content.keys.find(keys)
         rows = np.flatnonzero(places >= 0)
-        same = agree(base[rows], content.base[places[rows]], self._tolerance)
+        same = agree(base[rows], content.base[places[rows]], self.tolerance)
         target[rows[same]] = content.tuned[places[rows[same]]]
         content.release()
         return target
@@ -172,8 +177,8 @@ class Lineage:
         places = held.keys.find(keys)
         rows = np.flatnonzero((places >= 0) & asked)
         if isinstance(held, Dropped):
-            return rows, ~held.based(places[rows], base[rows], self._tolerance)
-        same = agree(base[rows], held.base[places[rows]], self._tolerance)
+            return rows, ~held.based(places[rows], base[rows], self.tolerance)
+        same = agree(base[rows], held.base[places[rows]], self.tolerance)
         held.release()
         return rows, ~same
 
@@ -198,6 +203,19 @@ class Lineage:
         places = content.keys.find(keys)
         held = places >= 0
         return held if content.away is None else held & ~np.isin(places, content.away)
+
+    def embedded_otherwise(self, number: int, keys: Sequence[RowKey], live: Vectors) -> Mask:
+        """Tell which rows of version *number* have *live* vectors that are not nearly the base that it knows."""
+        other = np.zeros(len(keys), bool)
+        if number == 0:
+            return other
+        content = self._versions[number]
+        places = content.keys.find(keys)
+        rows = np.flatnonzero(places >= 0)
+        now, then = (unit(vectors)[0] for vectors in (live[rows], content.base[places[rows]]))
+        other[rows] = ~(np.einsum("ij,ij->i", now, then, dtype=np.float64) >= ALIKE)
+        content.release()
+        return other
 
     def only_in(self, number: int) -> NDArray[np.int64]:
         """Return the places of the rows of version *number* that no newer version holds with the same two vectors.

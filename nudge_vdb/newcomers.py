@@ -26,6 +26,7 @@ from nudge_vdb.run import Applied, apply, as_plan, resume, same_content
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state
 from nudge_vdb.state import State
+from nudge_vdb.verify import refuse_another_model
 
 NOT_OF_NEWCOMERS = (*INTERNAL, "version", "rivals", "rows_read", "rows_to_write", "snapshot_bytes", "minutes")
 """Beginnings of the names of figures that were those of the plan alone."""
@@ -53,7 +54,8 @@ def carry(
 
     Raises:
         BadOption: *throttle* is no number of rows per second, or *memory* is too little.
-        StateConflict: no version is live, the live one carries nothing, or a move was interrupted.
+        StateConflict: no version is live, the live one carries nothing, most of its rows were embedded again by another
+            model, or a move was interrupted.
     """
     require_rate(throttle)
     budget = budget_of(memory)
@@ -64,6 +66,7 @@ def carry(
     with home.locked():
         require_own(Patient(collection), home)
         live = _live(home)
+        refuse_another_model(live.number, Patient(collection), home)
         version = _extended(Patient(collection), home, live, phases, budget, gone=gone)
         forget(home.pages)
     applied = apply(as_plan(collection, home, version, phases), force=True, throttle=throttle)

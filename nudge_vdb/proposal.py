@@ -79,6 +79,7 @@ def propose(
             "warnings": [
                 *(warning for warning in (strange, _cold_fall(choice, options)) if warning),
                 *_overlaps(judgements, held_out),
+                *_at_base_again(ground, live),
                 *live_version.warnings({name: found for name, found in comparisons.items() if found}),
             ],
         },
@@ -117,6 +118,7 @@ def _left_aside(ground: Ground) -> dict[str, Any]:
         "rows_without_vector": pages.absent if pages.whole else None,
         "rows_not_finite": ground.texts(pages.unfit) if pages.whole else None,
         "re_embedded": ground.re_embedded,
+        "at_base_again": ground.at_base_again,
     }
 
 
@@ -153,6 +155,16 @@ def _overlaps(train: Judgements, held_out: Mapping[str, Judged]) -> list[str]:
         f"{count} of the {name} queries train as well, so the {name} score says little about new queries"
         for name, count in doubled.items()
         if count
+    ]
+
+
+def _at_base_again(ground: Ground, live: Version | None) -> list[str]:
+    """Say that rows of the live version have fallen back, which no plan changes unless it is applied."""
+    if live is None or not ground.at_base_again:
+        return []
+    return [
+        f"{ground.at_base_again:,} rows of version {live.number}, which is live, are at their base again (written by "
+        f"another): applying a plan, or 'nudge-vdb apply ADDRESS {live.number}', puts them back"
     ]
 
 

@@ -175,6 +175,10 @@ def move(report: Report, console: Console) -> None:
         _say(console, f"• skipped, {outcome}: {_rows(texts)}")
     for note in _waits(report.get("waited", {})):
         _say(console, f"• {note}")
+    if report.get("at_base_again"):
+        _say(console, f"• {report['at_base_again']:,} rows were at their base again, written by another; they are back")
+    for warning in report.get("move_warnings", []):
+        _say(console, f"• {warning}")
     if report["rebased"]:
         _say(console, f"• kept at the vector of their owner: {_rows(report['rebased'])}")
 
@@ -236,11 +240,13 @@ def findings(report: Report, console: Console) -> None:
     notes = {
         "re_embedded": "embedded again by their owner",
         "missing": "gone",
-        "astray": "not written yet, or by another version; 'nudge-vdb status' says how to go on",
+        "astray": "not where they should be: not written yet, at their base again, or written by another version",
     }
     for name, note in notes.items():
         if report[name]:
             _say(console, f"• {note}: {_rows(report[name])}")
+    if report["next"]:
+        _say(console, f"Go on with: {report['next']}")
     if report["deep"]:
         _say(console, "every file of the state is as it was written")
 

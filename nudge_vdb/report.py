@@ -43,6 +43,7 @@ def move_report(tally: Tally, findings: Findings) -> Report:
         **counts,
         "skipped": tally.skipped,
         "rebased": tally.rebased,
+        "at_base_again": tally.at_base_again,
         "verified": asdict(findings),
     }
 

@@ -25,7 +25,7 @@ from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state, open_state
 from nudge_vdb.state import State
 from nudge_vdb.survey import Surveyor
-from nudge_vdb.verify import verify_live
+from nudge_vdb.verify import PLAN_ANEW, of_another_model, refuse_another_model, verify_live
 from nudge_vdb.writeback import move_to
 
 WAITING = ("prepared", "unproven")
@@ -141,13 +141,16 @@ def apply(plan: Plan, *, force: bool = False, throttle: float | None = None) -> 
     Raises:
         BadOption: *throttle* is no number of rows per second.
         NotProven: the gain is not proven, and *force* was not given.
-        StateConflict: another version has gone live since the plan was made.
+        StateConflict: another version has gone live since the plan was made; or most of its rows were embedded again by
+            another model, and *force* was not given.
     """
     home, number = plan.state, plan.version.number
     with home.locked():
         require_own(Patient(plan.collection), home)
         _refuse_unproven(plan, force=force)
         _refuse_orphan(plan)
+        if not force and home.journal.unfinished != number:  # what was begun must be finished or undone
+            refuse_another_model(number, Patient(plan.collection), home)
         return _move(plan.collection, home, number, plan.report, plan.phases, throttle)
 
 
@@ -305,6 +308,9 @@ def _move(
         withdraw(patient, home)
     status = "applied" if home.journal.unfinished is None else "applying"
     outcome = {**move_report(tally, findings), **pace_report(pace)}
+    outcome["move_warnings"] = (
+        [f"{of_another_model(number, findings)}; {PLAN_ANEW}"] if findings.of_another_model else []
+    )
     told = {**report, "status": status, **outcome, "seconds": dict(phases.seconds)}
     return Applied(told, tally.written, told["missing"], told["changed"], tally.skipped)
 

@@ -79,6 +79,11 @@ class Version:
     def content(self) -> Content:
         """The rows; their files are checked against the manifest first."""
         self.check()
+        return self.unchecked
+
+    @cached_property
+    def unchecked(self) -> Content:
+        """The rows, of files that nobody has compared with the manifest: for a glance, and to write nothing from."""
         arrays = {name: read_array(self.folder / f"{name}.npy") for name in ARRAYS}
         keys = KeyTable(arrays["key_offsets"], arrays["key_bytes"])
         more = {name: self._held(name) for name in MORE}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -16,7 +17,7 @@ from nudge_vdb.phases import Phases
 from nudge_vdb.report import Report, plan_report
 from nudge_vdb.retry import Patient
 from nudge_vdb.state import State
-from nudge_vdb.verify import Findings, verify_live
+from nudge_vdb.verify import PLAN_ANEW, Findings, glance, of_another_model, verify_live
 from nudge_vdb.writeback import way_on
 
 Folder = str | Path | None
@@ -68,7 +69,9 @@ def verify(
             home.check()
     lineage = Lineage(home)
     with phases("verify", len(lineage.keys())) as step:
-        return verify_live(home.journal.live, Patient(collection), lineage, step, pace)
+        findings = verify_live(home.journal.live, Patient(collection), lineage, step, pace)
+    findings.next = _next(home, findings)
+    return findings
 
 
 def history(collection: Collection, *, state: Folder = None) -> list[Report]:
@@ -80,10 +83,12 @@ def history(collection: Collection, *, state: Folder = None) -> list[Report]:
     ]
 
 
-def status(collection: Collection, *, state: Folder = None) -> Report:
+def status(collection: Collection, *, state: Folder = None, deep: bool = False) -> Report:
     """Return which version is live, which can be applied, whether a write was interrupted, and what to do next.
 
-    Where vectors of the collection belong to another state, the message says to which.
+    Up to 1,000 of the rows that were ever moved, or with *deep* all of them, are compared with what the live version
+    says; "rows" holds what was found, None where there is nothing to compare or a write was interrupted. Where
+    vectors of the collection belong to another state, the message says to which.
     """
     home = open_state(collection, state)
     live, unfinished = home.journal.live, home.journal.unfinished
@@ -92,6 +97,9 @@ def status(collection: Collection, *, state: Folder = None) -> Report:
         for each in home.versions()
         if home.status_of(each) == "prepared" and each.manifest["parent"] == live
     ]
+    conflict = _conflict(collection, home)
+    found = None if conflict or unfinished is not None else _rows(collection, home, deep=deep)
+    said = [_situation(home, live, unfinished, waiting), *_remarks(live, found)]
     return {
         "collection": home.traits.identity,
         "engine": home.traits.engine,
@@ -99,8 +107,49 @@ def status(collection: Collection, *, state: Folder = None) -> Report:
         "live": live,
         "unfinished": unfinished,
         "prepared": waiting,
-        "message": _conflict(collection, home) or _situation(home, live, unfinished, waiting),
+        "rows": found and found.counts(),
+        "next": None if conflict else _next(home, found),
+        "message": conflict or "; ".join(said),
     }
+
+
+def _rows(collection: Collection, home: State, *, deep: bool) -> Findings | None:
+    """Return what the rows that were ever moved hold, or some of them; None where there are none."""
+    lineage = Lineage(home, checked=deep) if home.exists() else None
+    if lineage is None or not len(lineage.keys()):
+        return None
+    patient, number = Patient(collection), home.journal.live
+    if deep:
+        return verify_live(number, patient, lineage, lambda _: None, Pace(None))
+    return glance(number, patient, lineage, lineage.keys())
+
+
+def _remarks(live: int, found: Findings | None) -> Iterator[str]:
+    """Say what is wrong with the rows, if anything is."""
+    if found is None:
+        return
+    if found.astray:
+        again, others = found.at_base_again, len(found.astray) - found.at_base_again
+        parts = [f"{again:,} of {found.looked_at:,} rows looked at are at their base again (written by another)"]
+        parts += [f"{others:,} of {found.looked_at:,} rows looked at hold what another version put there"]
+        kinds = [part for part, count in zip(parts, (again, others), strict=True) if count]
+        yield f"{' and '.join(kinds)}: '{way_to(live)}' puts them back"
+    if found.of_another_model:
+        yield f"{of_another_model(live, found)}; {PLAN_ANEW}"
+
+
+def _next(home: State, found: Findings | None) -> str | None:
+    """Return the command that brings the rows to where they should be, None where they are there or nobody knows."""
+    if home.journal.unfinished is not None:
+        return "nudge-vdb resume ADDRESS"
+    if found is None or not (found.astray or found.of_another_model):
+        return None
+    return "nudge-vdb tune ADDRESS JUDGEMENTS" if found.of_another_model else way_to(home.journal.live)
+
+
+def way_to(version: int) -> str:
+    """Return the command that writes the rows of the live *version* again."""
+    return f"nudge-vdb apply ADDRESS {version}" if version else "nudge-vdb rollback ADDRESS --to 0"
 
 
 def _conflict(collection: Collection, home: State) -> str | None:

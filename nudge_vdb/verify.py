@@ -9,10 +9,19 @@ from functools import partial
 import numpy as np
 
 from nudge_vdb.contract import agree
+from nudge_vdb.errors import StateConflict
+from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
+from nudge_vdb.matching import sample
 from nudge_vdb.pace import Pace
 from nudge_vdb.retry import Patient
+from nudge_vdb.state import State
 from nudge_vdb.writeback import batches
+
+FEWEST_ROWS = 10
+"""Of fewer rows of a version, nothing is concluded about the model that embeds them."""
+SAMPLED = 1000
+"""Rows that are enough to tell in what state a collection is: a share is met within three points."""
 
 
 @dataclass
@@ -29,21 +38,48 @@ class Findings:
     """Ids of rows of the live version that are gone."""
     astray: list[str] = field(default_factory=list)
     """Ids of rows that hold a vector of ours, but not the one that the live version wants: write again."""
+    looked_at: int = 0
+    """Rows that were looked at."""
+    at_base_again: int = 0
+    """Of the rows astray, those at a base of theirs which the live version had moved: another has written it."""
+    held: int = 0
+    """Rows of the live version that are there."""
+    embedded_otherwise: int = 0
+    """Of those, the rows whose vector is their owner's and not nearly the base that the version was made from."""
+
+    next: str | None = None
+    """The command that brings rows that are astray to where they should be, None where there are none."""
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows there are of each kind."""
+        return {
+            name: len(held) if isinstance(held, list) else held for name, held in vars(self).items() if name != "next"
+        }
 
     @property
     def clean(self) -> bool:
         """Whether every row holds what the live version says."""
         return not (self.re_embedded or self.missing or self.astray)
 
+    @property
+    def of_another_model(self) -> bool:
+        """Whether most rows of the live version were embedded otherwise, so that it says nothing of them any more."""
+        return self.held >= FEWEST_ROWS and 2 * self.embedded_otherwise > self.held
+
 
 def verify_live(
-    number: int, collection: Patient, lineage: Lineage, progress: Callable[[int], None], pace: Pace
+    number: int,
+    collection: Patient,
+    lineage: Lineage,
+    progress: Callable[[int], None],
+    pace: Pace,
+    rows: KeyTable | None = None,
 ) -> Findings:
-    """Compare every row that was ever moved with what version *number* says of it; writes nothing."""
-    traits, findings, done = collection.traits, Findings(), 0
-    ours_ever = lineage.keys()
-    for part in batches(len(ours_ever), traits.width, pace.most):
-        keys = ours_ever.at(part)
+    """Compare *rows*, by default every row that was ever moved, with what version *number* says; writes nothing."""
+    traits, findings = collection.traits, Findings()
+    asked = lineage.keys() if rows is None else rows
+    for part in batches(len(asked), traits.width, pace.most):
+        keys = asked.at(part)
         live = np.zeros((len(keys), traits.width), np.float32)
         pace.turn(len(keys))
         found = pace.timed(collection, partial(collection.fetch, keys, live), len)
@@ -52,14 +88,48 @@ def verify_live(
         there = agree(live, target, traits.tolerance) & found & ours
         near = lineage.nearly(number, keys, live)
         at_base = agree(target, base, 0.0)  # also where its owner has embedded the row again since that version
+        strange, astray = found & ~ours & held & ~near, found & ((ours & ~there) | (~ours & near))
         findings.tuned += int((there & ~at_base).sum())
         findings.base += int((there & at_base).sum())
+        findings.held += int((found & held).sum())
+        findings.at_base_again += int((astray & agree(live, base, traits.tolerance) & ours).sum())
+        findings.embedded_otherwise += int((strange & lineage.embedded_otherwise(number, keys, live)).sum())
         for names, which in (
-            (findings.re_embedded, found & ~ours & held & ~near),
+            (findings.re_embedded, strange),
             (findings.missing, ~found & held),
-            (findings.astray, found & ((ours & ~there) | (~ours & near))),
+            (findings.astray, astray),
         ):
             names += [collection.text_of(keys[place]) for place in np.flatnonzero(which)]
-        done += len(keys)
-        progress(done)
+        findings.looked_at += len(keys)
+        progress(findings.looked_at)
     return findings
+
+
+def glance(number: int, collection: Patient, lineage: Lineage, rows: KeyTable) -> Findings:
+    """Compare no more than :data:`SAMPLED` of *rows*, drawn at random and always the same, with version *number*."""
+    some = sample(len(rows), SAMPLED, seed=0)
+    return verify_live(number, collection, lineage, lambda _: None, Pace(None), rows.select(some))
+
+
+def refuse_another_model(number: int, collection: Patient, home: State) -> None:
+    """Refuse to go on where most rows of version *number* were embedded otherwise since it was made.
+
+    Raises:
+        StateConflict: its map, its step and its figures hold for the vectors that it was made from alone.
+    """
+    lineage = Lineage(home, number)
+    found = glance(number, collection, lineage, home.version(number).content.keys)
+    if found.of_another_model:
+        raise StateConflict(f"{of_another_model(number, found)}. Nothing was written; {PLAN_ANEW}")
+
+
+PLAN_ANEW = "plan anew for the vectors of now with 'nudge-vdb tune ADDRESS JUDGEMENTS'"
+
+
+def of_another_model(number: int, found: Findings) -> str:
+    """Say that version *number* says nothing of the rows any more."""
+    return (
+        f"{found.embedded_otherwise:,} of {found.held:,} rows looked at of version {number} hold other vectors than "
+        "those that it was made from: they were embedded again, by another model as it seems, so the version no longer "
+        "holds for them"
+    )

@@ -32,6 +32,8 @@ class Tally:
     skipped: dict[str, list[str]] = field(default_factory=dict)
     """Row ids by the outcome that kept them from being written."""
 
+    at_base_again: int = 0
+    """Rows that were to be moved and held their base where the live version had moved them: another has written it."""
     rebased: list[str] = field(default_factory=list)
     """Ids of rows that their owner re-embedded since the version was made: they stay at the owner's vector."""
 
@@ -45,6 +47,7 @@ class Tally:
         self.written += other.written
         self.already += other.already
         self.rebased += other.rebased
+        self.at_base_again += other.at_base_again
         for outcome, texts in other.skipped.items():
             self.skip(Outcome(outcome), texts)
 
@@ -173,6 +176,9 @@ def _sent_as_read(move: _Move, keys: list[RowKey], doubtful: Mask, tally: Tally)
     there = found & ours & agree(live, target, collection.traits.tolerance)
     due = found & ours & (doubtful | ~there)
     owners = (found & ~ours & left & ~wanted) | (found & ours & lineage.rebased(move.goal, keys, base))
+    if move.interrupted is None:
+        fallen = due & ~there & agree(live, base, collection.traits.tolerance)
+        tally.at_base_again += int((fallen & ~agree(live, lineage.targets(move.start, keys, base), 0.0)).sum())
     tally.already += int((there & ~due).sum())
     tally.rebased += _texts(collection, keys, owners)
     tally.skip(Outcome.MISSING, _texts(collection, keys, ~found & (left | wanted)))
