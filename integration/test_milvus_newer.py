@@ -52,6 +52,7 @@ class TestCosineIntegers(CollectionContract):
 
 class TestDotTexts(TestCosineIntegers):
     metric = Metric.DOT
+    many = 0
     ids = ["", " lead", 'qu"ote', "back\\slash", "new\nline", "日本", "😀", *map(str, range(30))]
     more_ids = ["z'z"]
 

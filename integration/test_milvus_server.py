@@ -44,6 +44,7 @@ class TestCosineIntegers(CollectionContract):
 
 class TestDotTexts(TestCosineIntegers):
     metric = Metric.DOT
+    many = 0
     ids = [*AWKWARD, *map(str, range(30))]
     more_ids = ["z'z"]
 

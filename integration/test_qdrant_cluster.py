@@ -41,6 +41,7 @@ def tidy(qdrant_cluster):
 class TestSixShards(CollectionContract):
     options = {"vector": "title"}
     layout = {**SPREAD}
+    many = 0
 
     @pytest.fixture(autouse=True)
     def cluster(self, qdrant_cluster):

@@ -20,6 +20,7 @@ TEAM = '{"must":[{"key":"team","match":{"value":"a"}}]}'
 
 
 class TestScope(CollectionContract):
+    many = 0
     options: dict[str, object] = {"vector": "title", "where": "team:a,size:3"}
 
     @pytest.fixture(autouse=True)

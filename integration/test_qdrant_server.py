@@ -36,10 +36,12 @@ class TestUnnamedCosine(CollectionContract):
 
 class TestUnnamedDot(TestUnnamedCosine):
     metric = Metric.DOT
+    many = 0
 
 
 class TestNamedCosine(TestUnnamedCosine):
     options = {"vector": "title"}
+    many = 0
 
 
 class TestNamedEuclid(TestNamedCosine):
@@ -55,6 +57,7 @@ class TestRest(TestNamedCosine):
     """Where the gRPC port does not answer."""
 
     options = {"vector": "title", "grpc_port": "1"}
+    many = 3000
 
     def test_it_is_rest(self, fixture):
         assert isinstance(store_of(fixture), ClientPoints)

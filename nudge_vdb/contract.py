@@ -2,13 +2,15 @@
 
 A backend is a class with the members of :class:`Collection` and a function ``open_collection(address)``
 registered under the entry point group ``nudge_vdb.backends``. ``nudge_vdb.testing`` holds the tests that tell
-whether the promises below are kept. Errors to raise: ``Busy``, ``TooLarge``, ``Unreachable``, ``Unknown`` and
-``Refused`` of :mod:`nudge_vdb.errors`; retries are the core's business, so an adapter never loops.
+whether the promises below are kept. Errors to raise: ``Busy``, ``TooLarge``, ``Unreachable``, ``Unknown``,
+``Refused`` and ``CursorExpired`` of :mod:`nudge_vdb.errors`; retries are the core's business, so an adapter never
+loops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -17,6 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nudge_vdb.address import Address
+
+CONTRACT = 2
+"""The number of this contract. A collection says in its attribute ``contract`` which one it keeps; without, it is 1.
+
+2 added ``CursorExpired``, ``Precision.BFLOAT16`` and the members of :class:`BeforeMove` and :class:`AfterMove`, all of
+them optional, so a collection of contract 1 goes on working.
+"""
 
 RowKey = bytes
 """A row's identity: opaque bytes that hold all the engine needs to find the row again (id kind, partition …).
@@ -58,6 +67,7 @@ class Precision(StrEnum):
 
     SINGLE = "float32"
     HALF = "float16"
+    BFLOAT16 = "bfloat16"
 
 
 class Accuracy(StrEnum):
@@ -163,11 +173,18 @@ class Collection(Protocol):
         """Return the rows after *cursor* (None: from the start), about *limit* of them.
 
         Following ``next`` meets every row that lives throughout exactly once, in an order that depends neither
-        on *limit* nor on vectors being written meanwhile. A short or empty page is not the end.
+        on *limit* nor on vectors being written meanwhile. A short or empty page is not the end. The arrays of a page
+        are the caller's. May be called from a thread of its own.
+
+        Raises:
+            CursorExpired: the engine no longer knows *cursor*; the core starts the scan again.
         """
 
     def locate(self, texts: Sequence[str]) -> list[RowKey | None]:
-        """Return the key of each row id given as text, None where the scope has no such row."""
+        """Return the key of each row id given as text, None where the scope has no such row.
+
+        As many as *texts*, in their order; a text may be asked twice, and may be anything.
+        """
 
     def text_of(self, key: RowKey) -> str:
         """Return the row id as people and judgements write it."""
@@ -186,7 +203,8 @@ class Collection(Protocol):
         *keys* are distinct; *vectors* and *expected* are (len(keys), width), finite and of the traits' precision.
         Touches this vector field only: payload and other vectors stay as they are. Never creates a row. A row that
         holds the new vector already counts as written, so writing the same again is harmless. When it returns, every
-        reader sees what it reports as written.
+        reader sees what it reports as written. One row that is not written keeps no other from being written. The
+        arrays may be read-only and are left as they are.
         """
 
     def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:
@@ -220,7 +238,28 @@ class Collection(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the engine; may be called again."""
+        """Let go of the engine; may be called again.
+
+        Whoever calls another member afterwards gets an ``EngineError``, or an answer that is true.
+        """
+
+
+class BeforeMove(Protocol):
+    """A member that a collection may have: what a move will cost the engine."""
+
+    def before_move(self, rows: int) -> list[Remark]:
+        """Return what writing the vectors of about so many *rows* will do to index, disk and time, reading only."""
+
+
+class AfterMove(Protocol):
+    """A member that a collection may have: work that the engine is told to do after a move."""
+
+    def after_move(self, rows: int) -> None:
+        """Do what the engine needs after the vectors of so many *rows* were written: flush, compact, analyze.
+
+        Rows, index settings and other properties of the collection stay as they are; doing so again is harmless. A
+        failure is an ``EngineError``; it is reported, and the move counts as done.
+        """
 
 
 def as_stored(vectors: Vectors, traits: Traits) -> Vectors:
@@ -243,8 +282,18 @@ def rounded(vectors: Vectors, precision: Precision) -> Vectors:
     """Return *vectors* with as many digits as an engine of this *precision* holds; infinity where it overflows."""
     if precision is Precision.SINGLE:
         return vectors
+    if precision is Precision.BFLOAT16:
+        return _shortened(vectors)
     with np.errstate(over="ignore"):
         return vectors.astype(np.float16).astype(np.float32)
+
+
+def _shortened(vectors: Vectors) -> Vectors:
+    """Return *vectors* with the upper 16 bits of each component, rounded to nearest, ties to even."""
+    bits = np.ascontiguousarray(vectors, np.float32).view(np.uint32)
+    even = (bits >> np.uint32(16)) & np.uint32(1)
+    upper = (bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(vectors), np.float32(np.nan), upper.view(np.float32)).astype(np.float32)
 
 
 def agree(left: Vectors, right: Vectors, tolerance: float) -> Mask:
@@ -281,7 +330,9 @@ class StoredRow:
 class Fixture(Protocol):
     """A collection together with a back door to the same engine that goes round the adapter.
 
-    Registered under the entry point group ``nudge_vdb.fixtures``; used by the kit, the tests and the demo.
+    Registered under the entry point group ``nudge_vdb.fixtures``; used by the kit, the tests and the demo. What it can
+    do beyond this is in :class:`Reopens`, :class:`Surrounds`, :class:`Interposes` and :class:`CutsOff`; the kit skips,
+    visibly, the tests that need a member which it lacks.
     """
 
     @property
@@ -302,6 +353,37 @@ class Fixture(Protocol):
 
     def close(self) -> None:
         """Let go of collection and back door; the rows stay."""
+
+
+class Reopens(Protocol):
+    """A fixture that can open its collection again."""
+
+    def reopen(self) -> Collection:
+        """Open the collection once more, as another process would; the kit closes it."""
+
+
+class Surrounds(Protocol):
+    """A fixture of a collection with a scope."""
+
+    def surround(self, rows: Rows) -> None:
+        """Add *rows* outside the scope, whose ids are not those of rows inside."""
+
+
+class Interposes(Protocol):
+    """A fixture that can act while a write is under way."""
+
+    def interpose(self, act: Callable[[], None]) -> None:
+        """Call *act* once in the next write: after its rows were looked at, before any is replaced.
+
+        Needed of an engine that compares and replaces in two steps; where both are one step, *act* is called before it.
+        """
+
+
+class CutsOff(Protocol):
+    """A fixture whose engine can be taken away."""
+
+    def cut_off(self) -> AbstractContextManager[None]:
+        """Return a context in which the engine does not answer the collection; afterwards it does again."""
 
 
 class OpenCollection(Protocol):

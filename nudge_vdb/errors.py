@@ -15,6 +15,8 @@
     │   ├── TooLarge                  try again, with less
     │   ├── Unreachable               nothing was sent; try again
     │   ├── Unknown                   sent, and no answer: read back before anything else
+    │   ├── CursorExpired             the scan has to be started again
+    │   ├── ContractBroken            a backend returned what the contract does not allow
     │   └── Refused                   will never work
     └── StateDamaged               7  a file of the state is not what was written
 
@@ -111,6 +113,14 @@ class Unknown(EngineError):
 
 class Refused(EngineError):
     """The engine refused, and would refuse again."""
+
+
+class CursorExpired(EngineError):
+    """The engine no longer knows the cursor of a scan, which has to be started again."""
+
+
+class ContractBroken(EngineError):
+    """A backend returned what the contract does not allow: a fault of its package; the message names it."""
 
 
 class StateDamaged(NudgeError):

@@ -18,6 +18,7 @@ from tenacity import (
 
 from nudge_vdb.contract import Accuracy, Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadOption, Busy, EngineError, TooLarge, Unknown, Unreachable
+from nudge_vdb.returned import Checked
 
 T = TypeVar("T")
 PATIENCE = 120.0
@@ -64,14 +65,18 @@ def chosen_patience() -> float:
 
 
 class Patient:
-    """A collection that tries again where that makes sense.
+    """A collection that tries again where that makes sense, and whose answers are what the contract says.
 
-    Reads are repeated while the engine is busy or away; a request that was too large is halved. A write whose
-    answer was lost is never repeated blindly: its rows come back as unknown, for the caller to read back.
+    Reads are repeated while the engine is busy or away or an answer was lost; a request that was too large is halved. A
+    write whose answer was lost is never repeated blindly: its rows come back as unknown, for the caller to read back.
+
+    Raises:
+        ContractBroken: by every member, where the backend returns what the contract does not allow.
     """
 
     def __init__(self, inner: Collection, patience: float | None = None) -> None:
         self.inner = inner
+        self._checked = Checked(inner)
         self._patience = chosen_patience() if patience is None else patience
         self.idle = 0.0
         """Seconds waited so far because the engine was busy or away."""
@@ -84,14 +89,14 @@ class Patient:
     def scan(self, cursor: str | None, limit: int) -> Page:
         """Scan, with smaller pages if need be."""
         try:
-            return self._again(lambda: self.inner.scan(cursor, limit))
+            return self._checked.page(self._read(lambda: self.inner.scan(cursor, limit)))
         except TooLarge:
             return self.scan(cursor, _halves(limit)[0].stop)
 
     def locate(self, texts: Sequence[str]) -> list[RowKey | None]:
         """Locate, in halves if need be."""
         try:
-            return self._again(lambda: self.inner.locate(texts))
+            return self._checked.located(self._read(lambda: self.inner.locate(texts)), texts)
         except TooLarge:
             first, second = _halves(len(texts))
             return [*self.locate(texts[first]), *self.locate(texts[second])]
@@ -103,14 +108,14 @@ class Patient:
     def fetch(self, keys: Sequence[RowKey], out: Vectors) -> Mask:
         """Fetch, in halves if need be."""
         try:
-            return self._again(lambda: self.inner.fetch(keys, out))
+            return self._checked.found(self._read(lambda: self.inner.fetch(keys, out)), keys)
         except TooLarge:
             return np.concatenate([self.fetch(keys[part], out[part]) for part in _halves(len(keys))])
 
     def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
         """Write, in halves if need be; rows whose answer was lost are unknown."""
         try:
-            return self._again(lambda: self.inner.write(keys, vectors, expected))
+            return self._checked.outcomes(self._again(lambda: self.inner.write(keys, vectors, expected)), keys)
         except Unknown:
             return [Outcome.UNKNOWN] * len(keys)
         except TooLarge:
@@ -120,29 +125,44 @@ class Patient:
     def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:
         """Search, in halves if need be."""
         try:
-            return self._again(lambda: self.inner.search(queries, k, accuracy))
+            return self._checked.hits(self._read(lambda: self.inner.search(queries, k, accuracy)), queries, k)
         except TooLarge:
             return [row for part in _halves(len(queries), "query") for row in self.search(queries[part], k, accuracy)]
 
     def count(self) -> int:
         """Count."""
-        return self._again(self.inner.count)
+        return self._checked.number(self._read(self.inner.count))
 
     def notes(self) -> Mapping[str, str]:
         """Read the notes."""
-        return self._again(self.inner.notes)
+        return self._checked.texts(self._read(self.inner.notes))
 
     def leave_note(self, name: str, text: str) -> bool:
         """Leave a note; doing so again is harmless, so a lost answer is no reason to stop."""
-        return self._again(lambda: self.inner.leave_note(name, text), Unknown)
+        return self._checked.kept(self._read(lambda: self.inner.leave_note(name, text)))
 
     def diagnose(self) -> list[Remark]:
         """Diagnose."""
-        return self._again(self.inner.diagnose)
+        return self._checked.remarks(self._read(self.inner.diagnose), "diagnose")
+
+    def before_move(self, rows: int) -> list[Remark]:
+        """Return what the backend says that writing so many *rows* will do, nothing where it says nothing."""
+        advise = getattr(self.inner, "before_move", None)
+        return self._checked.remarks(self._read(lambda: advise(rows)), "before_move") if advise else []
+
+    def after_move(self, rows: int) -> None:
+        """Let the backend do what it does after so many *rows* were written, if anything."""
+        work = getattr(self.inner, "after_move", None)
+        if work:
+            self._read(lambda: work(rows))  # doing so again is harmless
 
     def close(self) -> None:
         """Close the collection inside."""
         self.inner.close()
+
+    def _read(self, call: Callable[[], T]) -> T:
+        """Call what is harmless to call again, so that a lost answer is no reason to stop."""
+        return self._again(call, Unknown)
 
     def _again(self, call: Callable[[], T], *harmless: type[EngineError]) -> T:
         transient = retry_if_exception_type((Busy, Unreachable, *harmless))

@@ -66,13 +66,16 @@ class TestCosineIntegers(CollectionContract):
 
 class TestDotIntegers(TestCosineIntegers):
     metric = Metric.DOT
+    many = 0
 
 
 class TestEuclidIntegers(TestCosineIntegers):
     metric = Metric.EUCLID
+    many = 0
 
 
 class TestCosineTexts(TestCosineIntegers):
+    many = 0
     ids = [*AWKWARD, *map(str, range(30))]
     more_ids = ["z'z"]
 

@@ -33,14 +33,17 @@ class TestUnnamedCosine(CollectionContract):
 
 class TestUnnamedDot(TestUnnamedCosine):
     metric = Metric.DOT
+    many = 0
 
 
 class TestUnnamedEuclid(TestUnnamedCosine):
     metric = Metric.EUCLID
+    many = 0
 
 
 class TestNamedCosine(TestUnnamedCosine):
     vector = "title"
+    many = 0
 
 
 class TestNamedDot(TestNamedCosine):

@@ -17,6 +17,8 @@ TEAM = '{"must":[{"key":"team","match":{"value":"a"}}]}'
 
 
 class TestScope(CollectionContract):
+    many = 0
+
     def open_filled(self, rows: Rows, metric: Metric, tmp_path) -> Fixture:
         fixture = fill(f"qdrant+local://{tmp_path}/db/articles?where=team:a,size:3", rows, metric)
         crowd(fixture._client, {"team": "b", "size": 3}, {"team": "a", "size": 4}, {})

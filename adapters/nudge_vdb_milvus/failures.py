@@ -16,6 +16,8 @@ _RATE_LIMIT = 8
 _NOT_LOADED = 101
 _GAVE_UP = "TaskCondition context Done"
 """What a server says, under the code for anything, of a request that it gave up while it was starting or ending."""
+_CLOSED = "closed channel"
+"""What gRPC raises, as a ValueError, where a call is made after the channel was closed."""
 _DISTRUST = ("CERTIFICATE_VERIFY_FAILED", "Peer name", "CERTIFICATE_REQUIRED", "CERTIFICATE_UNKNOWN")
 
 _REFUSALS = {
@@ -42,6 +44,10 @@ def _translated(doing: str, lost: type[EngineError]) -> Iterator[None]:
         yield
     except (MilvusException, grpc.RpcError) as exc:
         raise _failure(exc, doing, lost) from exc
+    except ValueError as exc:
+        if _CLOSED not in str(exc):
+            raise
+        raise Refused(f"{doing}: the collection was closed; open it again") from exc
 
 
 def _failure(exc: Exception, doing: str, lost: type[EngineError]) -> EngineError:

@@ -71,6 +71,10 @@ class MilvusFixture:
         """Delete rows."""
         self.client.delete(self.name, filter=filters.among(ID, ids), timeout=self.timeout)
 
+    def reopen(self) -> MilvusCollection:
+        """Return another collection through the same client."""
+        return MilvusCollection(self.client, self.name, vector=self.vector, timeout=self.timeout)
+
     def close(self) -> None:
         """Close collection and client; the rows stay."""
         self._collection.close()

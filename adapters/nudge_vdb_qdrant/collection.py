@@ -132,6 +132,8 @@ class QdrantCollection:
     def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:
         """Search the index with more candidates in hand than an application's search has, or leave it aside."""
         refuse(self._name, k, accuracy, self._limits)
+        if queries.shape[1:] != (self._field.width,):  # local mode would let numpy fail
+            raise Refused(f"{self._name}: expected queries of {self._field.width} components")
         effort, metric = Effort.of(accuracy, k, self._limits), self._field.metric
         parts = (self._shards.nearest(part, k, effort, metric) for part in portions(queries, self._limits))
         return [hits for part in parts for hits in part]

@@ -95,9 +95,20 @@ class QdrantFixture:
 
     def insert(self, rows: Rows) -> None:
         """Upsert rows."""
+        self._upsert(rows, self._scope.values)
+
+    def surround(self, rows: Rows) -> None:
+        """Upsert rows whose payload does not say that they are of the scope."""
+        self._upsert(rows, {})
+
+    def reopen(self) -> QdrantCollection:
+        """Return another collection through the same client: a folder of local mode is one client's alone."""
+        return QdrantCollection(self._client, self._name, self._vector, scope=self._scope, shard_key=self._shard_key)
+
+    def _upsert(self, rows: Rows, values: Mapping[str, Any]) -> None:
         for shard_key, places in self._parted(rows.ids).items():
             for first in range(0, len(places), AT_ONCE):
-                points = [self._point(rows, place) for place in places[first : first + AT_ONCE]]
+                points = [self._point(rows, place, values) for place in places[first : first + AT_ONCE]]
                 self._client.upsert(self._name, points, wait=True, shard_key_selector=shard_key)
 
     def re_embed(self, ids: Sequence[int] | Sequence[str], vectors: Vectors) -> None:
@@ -143,13 +154,13 @@ class QdrantFixture:
             if offset is None:
                 return
 
-    def _point(self, rows: Rows, place: int) -> models.PointStruct:
+    def _point(self, rows: Rows, place: int, values: Mapping[str, Any]) -> models.PointStruct:
         vector: Any = {}
         if not np.isnan(rows.vectors[place]).all():
             vector[self._vector] = rows.vectors[place].tolist()
         if rows.others is not None:
             vector[OTHER] = _other(rows.others[place], sparse=not self._vector)
-        payload = {**rows.payloads[place], **self._scope.values}
+        payload = {**rows.payloads[place], **values}
         return models.PointStruct(id=_point_id(rows.ids[place]), vector=vector, payload=payload)
 
     def _named(self, vector: list[float]) -> Any:  # noqa: ANN401 - the client's union of vector types

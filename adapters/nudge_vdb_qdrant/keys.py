@@ -57,9 +57,13 @@ def shard_key_of(prefix: bytes) -> ShardKey | None:
     return prefix[3:].decode() if prefix else None
 
 
+DIGITS = 32
+"""Of a UUID without hyphens; no id is longer."""
+
+
 def parsed_id(text: str) -> PointId | None:
     """Return the point id that *text* means, in the spelling of the engine; None if it can be no id."""
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= DIGITS:  # Python reads no number of thousands of digits
         return int(text) if str(int(text)) == text and int(text) <= LARGEST else None
     try:
         return str(UUID(text))

@@ -6,7 +6,8 @@ round the adapter, through the :class:`~nudge_vdb.contract.Fixture` that you sup
 
 import pytest
 
-pytest.register_assert_rewrite("nudge_vdb.testing.kit")  # before it is imported, so that failures show values
+for _name in ("asking", "kit", "reads", "searches", "terms", "writes"):
+    pytest.register_assert_rewrite(f"nudge_vdb.testing.{_name}")  # before it is imported, so that failures show values
 
 from nudge_vdb.testing.examples import example_rows  # noqa: E402
 from nudge_vdb.testing.faults import Faulty  # noqa: E402

@@ -12,6 +12,10 @@ Fault = Callable[[], object]
 """Called in place of a call to the engine, or after it; raises what the engine would."""
 
 
+OPTIONAL: dict[str, Callable[..., Any]] = {"before_move": lambda _: [], "after_move": lambda _: None}
+"""What stands for a member that the collection inside lacks."""
+
+
 class Faulty:
     """Passes every call on to *inner*, except where a fault was planned.
 
@@ -75,6 +79,14 @@ class Faulty:
         """Diagnose, or fail."""
         return self._call("diagnose")  # type: ignore[no-any-return]
 
+    def before_move(self, rows: int) -> list[Remark]:
+        """Advise, or fail."""
+        return self._call("before_move", rows)  # type: ignore[no-any-return]
+
+    def after_move(self, rows: int) -> None:
+        """Do what is due after a move, or fail."""
+        self._call("after_move", rows)
+
     def close(self) -> None:
         """Never faulty."""
         self.inner.close()
@@ -84,7 +96,7 @@ class Faulty:
         moment = (name, self.calls[name])
         if moment in self.before:
             self.before[moment]()
-        answer = getattr(self.inner, name)(*args)
+        answer = getattr(self.inner, name, OPTIONAL.get(name))(*args)  # type: ignore[misc]
         if moment in self.after:
             self.after[moment]()
         return answer

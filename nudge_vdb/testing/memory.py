@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from nudge_vdb.contract import (
+    CONTRACT,
     Ability,
     Accuracy,
+    Collection,
     Mask,
     Metric,
     Outcome,
@@ -22,19 +25,68 @@ from nudge_vdb.contract import (
     Vectors,
     agree,
 )
-from nudge_vdb.errors import Refused
+from nudge_vdb.errors import Refused, Unreachable
 
 
 @dataclass
-class MemoryCollection:
-    """Rows in a dictionary, in the order of their ids as text."""
+class MemoryEngine:
+    """What a server would hold: rows and notes, which outlive the collections that are opened on them."""
 
-    metric: Metric = Metric.COSINE
-    width: int = 8
-    name: str = "memory"
     rows: dict[str, StoredRow] = field(default_factory=dict)
-    kept: dict[str, str] = field(default_factory=dict)
-    """The notes."""
+    notes: dict[str, str] = field(default_factory=dict)
+    away: bool = False
+    """Whether it does not answer."""
+    act: Callable[[], None] | None = None
+    """What another writer does amid the next write."""
+
+    def interrupt(self) -> None:
+        """Let the other writer act, once."""
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+
+
+class MemoryCollection:
+    """Rows of a :class:`MemoryEngine`, in the order of their ids as text."""
+
+    contract = CONTRACT
+
+    def __init__(
+        self,
+        metric: Metric = Metric.COSINE,
+        width: int = 8,
+        name: str = "memory",
+        rows: dict[str, StoredRow] | None = None,
+        kept: dict[str, str] | None = None,
+        engine: MemoryEngine | None = None,
+    ) -> None:
+        """Open a collection on *engine*, or on a new one with these *rows* and notes *kept*."""
+        self.metric, self.width, self.name = metric, width, name
+        self.engine = engine or MemoryEngine({} if rows is None else rows, {} if kept is None else kept)
+
+    @property
+    def rows(self) -> dict[str, StoredRow]:
+        """The rows that the engine holds.
+
+        Raises:
+            Unreachable: it is away.
+        """
+        if self.engine.away:
+            raise Unreachable(f"memory:{self.name} does not answer")
+        return self.engine.rows
+
+    @rows.setter
+    def rows(self, rows: dict[str, StoredRow]) -> None:
+        self.engine.rows = rows
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """The notes that the engine holds."""
+        return self.engine.notes
+
+    @kept.setter
+    def kept(self, notes: dict[str, str]) -> None:
+        self.engine.notes = notes
 
     @property
     def traits(self) -> Traits:
@@ -83,6 +135,9 @@ class MemoryCollection:
         """Compare and replace, row by row."""
         if vectors.shape != (len(keys), self.width) or not np.isfinite(vectors).all():
             raise Refused(f"expected {len(keys)} finite vectors of {self.width} components")
+        if vectors.shape != expected.shape:
+            raise Refused(f"expected {len(keys)} vectors to compare with, of {self.width} components")
+        self.engine.interrupt()
         return [self._write_one(*row) for row in zip(keys, vectors, expected, strict=True)]
 
     def _write_one(self, key: RowKey, vector: Vectors, expected: Vectors) -> Outcome:
@@ -98,6 +153,8 @@ class MemoryCollection:
 
     def search(self, queries: Vectors, k: int, accuracy: Accuracy = Accuracy.INDEX) -> list[list[RowKey]]:  # noqa: ARG002
         """Compare with every row, there being no index."""
+        if queries.shape[1:] != (self.width,):
+            raise Refused(f"expected queries of {self.width} components")
         keys = [text.encode() for text, row in self.rows.items() if row.vector is not None]
         vectors = np.empty((len(keys), self.width), np.float32)
         self.fetch(keys, vectors)
@@ -129,7 +186,14 @@ class MemoryCollection:
         return [Remark("reading", "from memory"), Remark("writing", "row by row")]
 
     def close(self) -> None:
-        """Do nothing: the rows live as long as the object."""
+        """Do nothing: the rows are the engine's."""
+
+    def before_move(self, rows: int) -> list[Remark]:
+        """Say what there is to say."""
+        return [Remark("time", f"{rows:,} rows are written in memory, and there is no index")]
+
+    def after_move(self, rows: int) -> None:
+        """Do nothing: there is no index."""
 
     def stored(self, vector: Vectors) -> Vectors:
         """Return *vector* as the collection would hold it."""
@@ -145,27 +209,45 @@ class MemoryFixture:
 
     collection: MemoryCollection
 
+    def reopen(self) -> Collection:
+        """Return another collection on the same engine."""
+        held = self.collection
+        return type(held)(held.metric, held.width, held.name, engine=held.engine)
+
+    def interpose(self, act: Callable[[], None]) -> None:
+        """Act before the next write: comparing and replacing are one step."""
+        self.collection.engine.act = act
+
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """Let the engine not answer for a while."""
+        self.collection.engine.away = True
+        try:
+            yield
+        finally:
+            self.collection.engine.away = False
+
     def read(self) -> dict[str, StoredRow]:
         """Return the rows as they are."""
-        return dict(self.collection.rows)
+        return dict(self.collection.engine.rows)
 
     def insert(self, rows: Rows) -> None:
         """Add or replace rows."""
         for place, (name, vector, payload) in enumerate(zip(rows.ids, rows.vectors, rows.payloads, strict=True)):
             others = {} if rows.others is None else {"other": rows.others[place].tolist()}
             held = None if np.isnan(vector).all() else self.collection.stored(vector)
-            self.collection.rows[str(name)] = StoredRow(held, payload, others)
+            self.collection.engine.rows[str(name)] = StoredRow(held, payload, others)
 
     def re_embed(self, ids: Sequence[int] | Sequence[str], vectors: Vectors) -> None:
         """Replace vectors."""
         for name, vector in zip(ids, vectors, strict=True):
-            row = self.collection.rows[str(name)]
-            self.collection.rows[str(name)] = StoredRow(self.collection.stored(vector), row.payload, row.others)
+            row = self.collection.engine.rows[str(name)]
+            self.collection.engine.rows[str(name)] = StoredRow(self.collection.stored(vector), row.payload, row.others)
 
     def delete(self, ids: Sequence[int] | Sequence[str]) -> None:
         """Delete rows."""
         for name in ids:
-            del self.collection.rows[str(name)]
+            del self.collection.engine.rows[str(name)]
 
     def close(self) -> None:
         """Do nothing."""
