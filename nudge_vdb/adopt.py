@@ -9,7 +9,7 @@ from nudge_vdb.contract import Collection
 from nudge_vdb.durable import sealed, sync_folder, write_json
 from nudge_vdb.errors import Locked, NudgeError, StateConflict
 from nudge_vdb.hold import Hold
-from nudge_vdb.notes import Note, leave, own_note
+from nudge_vdb.notes import Note, drop_claims, leave, own_note
 from nudge_vdb.retry import Patient
 from nudge_vdb.standing import Folder, open_state
 from nudge_vdb.state import State, facts_of, folder_name, read_facts
@@ -42,6 +42,7 @@ def _begin_anew(collection: Collection, home: State) -> str:
             f"{home.folder} holds versions of its own, which would no longer fit; name an empty folder with --state"
         )
     with home.locked():
+        drop_claims(collection, home.traits)
         leave(collection, home)
     return f"a new state begins in {home.folder}; the vectors as they are now are its base"
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +46,12 @@ Confidence = Annotated[float, typer.Option(help="The confidence of the interval 
 MaxQueries = Annotated[int, typer.Option(help="Score at most so many queries; all of them train.")]
 Memory = Annotated[str, typer.Option(help="How much memory a plan may hold at once, such as 512MB or 2GiB.")]
 Seed = Annotated[int, typer.Option(help="The seed of every random choice.")]
-Force = Annotated[bool, typer.Option("--force", help="Go on although the gain is not proven; search may get worse.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Go on although the gain is not proven; search may get worse. A plan then ends with status 0."
+    ),
+]
 Throttle = Annotated[
     float | None, typer.Option(help="Write, and read back, at most so many rows a second.", show_default=False)
 ]
@@ -82,13 +86,8 @@ def example(*lines: str) -> str:
     return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *shown])
 
 
-def planning(
-    command: Command, first: Callable[[Collection], None] = lambda _: None, without: Set[str] = frozenset()
-) -> Callable[..., None]:
-    """Turn *command*, which takes a plan, into one that takes the options that make a plan.
-
-    *first* may refuse the collection; *without* names the options that the command does not take.
-    """
+def planning(command: Command, first: Callable[[Collection], None] = lambda _: None) -> Callable[..., None]:
+    """Turn *command*, which takes a plan, into one that takes the options that make a plan; *first* may refuse."""
 
     def planned(
         address: Address,
@@ -143,15 +142,7 @@ def planning(
             command(plan, Call(address, state, force, as_json, throttle))
 
     planned.__name__, planned.__doc__ = command.__name__, command.__doc__
-    return _without(planned, without)
-
-
-def _without(command: Callable[..., None], names: Set[str]) -> Callable[..., None]:
-    """Return *command* so that the command line does not offer the options *names*; they keep their defaults."""
-    whole = signature(command, eval_str=True)
-    kept = [each for name, each in whole.parameters.items() if name not in names]
-    command.__signature__ = whole.replace(parameters=kept)  # type: ignore[attr-defined]
-    return command
+    return planned
 
 
 def apart(path: Path | None, split: str) -> Judgements | None:

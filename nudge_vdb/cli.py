@@ -83,11 +83,11 @@ def tune(plan: Plan, call: Call) -> None:
 
 
 @app.command(epilog=example("plan ADDRESS --judgements judgements.jsonl --max-cold-loss 0.01"))
-@partial(planning, without={"force"})
+@planning
 def plan(plan: Plan, call: Call) -> None:
     """Work out a version and keep it for 'apply'; write nothing to the database."""
     show(plan.report, call.as_json, render.plan)
-    raise typer.Exit(DONE if plan.proven else NotProven.exit_status)
+    raise typer.Exit(DONE if plan.proven or call.force else NotProven.exit_status)
 
 
 @app.command(epilog=example("apply ADDRESS", "apply ADDRESS 3 --throttle 500"))

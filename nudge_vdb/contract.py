@@ -9,8 +9,9 @@ loops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -88,6 +89,8 @@ class Ability(StrEnum):
     """A row may lack the vector."""
     EXACT_SEARCH = "exact search"
     """A search can be told to compare every row with the query."""
+    GUARDED = "guarded"
+    """A write asks :func:`request_guard` before each of its requests, so that it may be sent many rows at once."""
     SERVER = "server"
     """The rows are with a server, perhaps on many machines, and a search in them is its work, not this process's."""
 
@@ -260,6 +263,28 @@ class AfterMove(Protocol):
         Rows, index settings and other properties of the collection stay as they are; doing so again is harmless. A
         failure is an ``EngineError``; it is reported, and the move counts as done.
         """
+
+
+_request_guard: ContextVar[Callable[[], None]] = ContextVar("request guard", default=lambda: None)
+
+
+def request_guard() -> Callable[[], None]:
+    """Return what a write calls just before each request that changes rows.
+
+    It raises where this run may no longer write, since another has taken over; the write then lets the exception
+    through and sends nothing more. Ask for it in the thread that called the write; it may be called from any.
+    """
+    return _request_guard.get()
+
+
+@contextmanager
+def guarded(guard: Callable[[], None]) -> Iterator[None]:
+    """Let writes inside call *guard* before each request."""
+    token = _request_guard.set(guard)
+    try:
+        yield
+    finally:
+        _request_guard.reset(token)
 
 
 def as_stored(vectors: Vectors, traits: Traits) -> Vectors:

@@ -8,7 +8,9 @@
     │   ├── BackendUnavailable        no such backend, two of one name, or its client is missing
     │   ├── UnfitCollection           the collection cannot be tuned as it is
     │   └── StateConflict             what the state holds does not fit what was asked
+    ├── Unfinished                 1  rows were written and the move is not over: resume it, or roll it back
     ├── NotProven                  3  the plan's gain is not proven; nothing was written
+    ├── Stopped                  130  the run was asked to stop, and can be resumed
     ├── Locked                     5  another run holds the state of this collection
     ├── EngineError                6  the database said no, or nothing
     │   ├── Busy                      try again, later
@@ -65,6 +67,10 @@ class UnfitCollection(BadInput):
 
 class StateConflict(BadInput):
     """What the state holds does not fit what was asked."""
+
+
+class Unfinished(NudgeError):
+    """A move stopped after it had begun to write; the message says how to go on. Exit status 1."""
 
 
 class NotProven(NudgeError):

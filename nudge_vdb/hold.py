@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -16,12 +17,18 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from nudge_vdb.durable import write_json
-from nudge_vdb.errors import Locked
+from nudge_vdb.errors import BadOption, Locked
 
 BEAT = 5.0
 """Seconds between two signs of life of a holder."""
 SILENCE = 60.0
-"""Seconds without one after which a holder on another machine is taken for dead."""
+"""Seconds without one after which a holder on another machine may be dead."""
+WATCH = 3 * BEAT
+"""Seconds for which its file must then stay as it is until it is taken for dead."""
+LOOKS = 30
+"""How often the file is looked at meanwhile."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What the system says of a file system without locks."""
 
 
 class Hold:
@@ -29,8 +36,9 @@ class Hold:
 
     The kernel's lock keeps out the runs of this machine and is let go of when the process dies. Beside it stands who
     holds it, for those whom the kernel's lock does not reach, since the folder may be shared between machines: a
-    holder touches that file every few seconds, and one elsewhere that has been silent for a minute is taken for dead.
-    Should it only have slept, :meth:`check` tells it so before its next write.
+    holder touches that file every few seconds. Whether one elsewhere lives is told without its clock and without ours:
+    by the clock of the file system, and by whether its file changes while it is watched. Should a holder that was taken
+    for dead only have slept, :meth:`check` tells it so before its next request.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,11 +53,18 @@ class Hold:
 
         Raises:
             Locked: somebody else does; the message names them.
+            BadOption: the file system of the folder keeps no locks.
         """
         try:
             self._lock.acquire()
         except Timeout as exc:
             raise Locked(_named(_holder(self._file))) from exc
+        except NotImplementedError as exc:
+            raise _without_locks(self._file.parent) from exc
+        except OSError as exc:
+            if exc.errno in NO_LOCKS:
+                raise _without_locks(self._file.parent) from exc
+            raise
         try:
             if _alive(self._file):
                 raise Locked(_named(_holder(self._file)))
@@ -128,7 +143,44 @@ def _alive(file: Path) -> bool:
         return False
     if _machine() and holder.get("machine") == _machine():
         return bool(holder.get("started")) and _start_of(holder.get("process")) == holder["started"]
-    return time.time() - file.stat().st_mtime < SILENCE
+    return 0 <= _age(file) < SILENCE or _changes(file)
+
+
+def _age(file: Path) -> float:
+    """Return for how many seconds *file* has been as it is, by the clock of its file system.
+
+    Another machine's clock may differ from ours by hours; the file system gives both files their times.
+    """
+    probe = file.with_name(f"clock-{uuid4().hex}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - file.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _changes(file: Path) -> bool:
+    """Watch *file* for :data:`WATCH` seconds; tell whether it changes, as that of a holder at work does."""
+    before = _marks(file)
+    for _ in range(LOOKS):
+        time.sleep(WATCH / LOOKS)
+        if _marks(file) != before:
+            return True
+    return False
+
+
+def _marks(file: Path) -> tuple[int, bytes]:
+    try:
+        return file.stat().st_mtime_ns, file.read_bytes()
+    except OSError:
+        return 0, b""
+
+
+def _without_locks(folder: Path) -> BadOption:
+    return BadOption(
+        f"the file system of {folder} keeps no locks, so two runs could write at once; name a folder on another one "
+        "with --state (of a network file system, its locks may have to be turned on)"
+    )
 
 
 def _named(holder: Mapping[str, Any]) -> str:

@@ -41,8 +41,12 @@ class Note:
         return f"the state {self.state[:8]} (in {self.folder} on {self.host}, version {self.version})"
 
 
-def sign(collection: Collection, state: State) -> None:
+def sign(collection: Collection, state: State) -> bool:
     """Leave a note that vectors of *collection* belong to *state*, before the first of them is written.
+
+    Where no note stands yet, two states may look at the same moment. So each first leaves a claim of its own beside the
+    note and looks again: of two, one at least sees the other, and who sees another gives way. Return whether the note
+    stands; it cannot where the engine keeps none, or the permissions do not allow it.
 
     Raises:
         StateConflict: another state has left one.
@@ -50,19 +54,79 @@ def sign(collection: Collection, state: State) -> None:
     found = own_note(collection, state.traits)
     if found is not None:
         _require_this(found, state)
-    if found != _note_of(state):
-        leave(collection, state)
+    if found is None:
+        state.require_hold()
+        collection.leave_note(_claim(state), _text(_note_of(state)))
+        _give_way_to_others(collection, state)
+    stands = found == _note_of(state) or leave(collection, state)
+    _drop_claim(collection, state)  # also one that a run left which died just here
+    return stands
 
 
-def leave(collection: Collection, state: State) -> None:
-    """Leave the note of *state*, whatever stands there."""
+def require_standing(collection: Collection, state: State) -> None:
+    """Return if the note of *state* still stands with *collection*; where it is gone, leave it again and refuse.
+
+    Raises:
+        StateConflict: another state's note stands there, or there was none: the collection is not what it was.
+    """
+    found = own_note(collection, state.traits)
+    if found is not None and found.state == state.id:
+        return
+    if found is not None:
+        raise StateConflict(
+            f"{found.origin} has begun to move vectors of {state.traits.identity} as well, so this run has stopped; "
+            "see to it that one of the two is used, and bring the collection to its base with the other"
+        )
+    leave(collection, state)
+    raise StateConflict(
+        f"the note of this state with {state.traits.identity} was gone: the collection was restored, emptied or made "
+        "anew during the move; the note was left again"
+    )
+
+
+def leave(collection: Collection, state: State) -> bool:
+    """Leave the note of *state*, whatever stands there; tell whether it stands.
+
+    Raises:
+        StateConflict: another state's note stands there, which was left at the same moment.
+    """
+    state.require_hold()
     kept = collection.leave_note(_name(state.traits), _text(_note_of(state)))
+    found = None if kept else own_note(collection, state.traits)
+    if found is not None:
+        _require_this(found, state)
     if not kept and Ability.NOTES in state.traits.abilities:
         log.warning(
             "no note could be left with %s (a key that may change the collection could): a run with another state "
             "folder would take these vectors for their base",
             state.traits.identity,
         )
+    return kept
+
+
+def _give_way_to_others(collection: Collection, state: State) -> None:
+    """Take back the claim of *state* where another state has left a note or a claim as well.
+
+    Raises:
+        StateConflict: another state has.
+    """
+    try:
+        require_own(collection, state)
+    except StateConflict:
+        _drop_claim(collection, state)
+        raise
+
+
+def _drop_claim(collection: Collection, state: State) -> None:
+    if _claim(state) in collection.notes():
+        collection.leave_note(_claim(state), "")
+
+
+def drop_claims(collection: Collection, traits: Traits) -> None:
+    """Take back what states that are lost have claimed and never begun."""
+    for name in collection.notes():
+        if _is_claim(name, traits):
+            collection.leave_note(name, "")
 
 
 def withdraw(collection: Collection, state: State) -> None:
@@ -75,6 +139,7 @@ def withdraw(collection: Collection, state: State) -> None:
     state.require_hold()
     if found and found.state == state.id:
         collection.leave_note(_name(state.traits), "")
+    _drop_claim(collection, state)
 
 
 def require_own(collection: Collection, state: State) -> None:
@@ -84,7 +149,7 @@ def require_own(collection: Collection, state: State) -> None:
         StateConflict: they do; the message says whose they are and what to do.
     """
     for name, note in _found(collection):
-        if name == _name(state.traits):
+        if name == _name(state.traits) or _is_claim(name, state.traits):
             _require_this(note, state)
         elif note.vector == state.traits.vector and overlap(note.scope, _short(state.traits.scope)):
             raise StateConflict(_overlapping(state, note.scope, note.origin))
@@ -155,6 +220,15 @@ def _name(traits: Traits) -> str:
     """Return the name of the note: the same from wherever the collection is reached."""
     place = json.dumps([traits.vector, sorted(traits.scope.items())])
     return PREFIX + hashlib.sha256(place.encode()).hexdigest()[:16]
+
+
+def _claim(state: State) -> str:
+    """Return the name of the note by which *state* claims what no note stands for yet."""
+    return f"{_name(state.traits)}/{state.id[:8]}"
+
+
+def _is_claim(name: str, traits: Traits) -> bool:
+    return name.startswith(f"{_name(traits)}/")
 
 
 def _short(scope: Mapping[str, str]) -> dict[str, str]:

@@ -87,18 +87,20 @@ class State:
                 raise
             raise self._unwritable(exc) from exc
         finally:
-            self._hold = None
+            if self._hold is hold:  # one who was refused must not take the hold from who has it
+                self._hold = None
             hold.release()
 
     def require_hold(self) -> None:
         """Return if this run still holds the state alone, as it must before it writes to the database or to the state.
 
         Raises:
-            Locked: another run has taken over.
+            Locked: another run has taken over, or this one never held the state.
         """
+        if self._hold is None:
+            raise Locked(f"{self.folder} is written only by a run that holds it, within 'with state.locked()'")
         try:
-            if self._hold is not None:
-                self._hold.check()
+            self._hold.check()
         except Locked as exc:
             raise Locked(f"{exc} {self.traits.identity}; this run has stopped before its next write") from exc
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import compress
 
 import numpy as np
 
-from nudge_vdb.contract import Collection, Mask, Outcome, RowKey, Vectors, agree
-from nudge_vdb.errors import Stopped
+from nudge_vdb.contract import Ability, Collection, Mask, Outcome, RowKey, Vectors, agree, guarded
+from nudge_vdb.errors import BadInput, Stopped, Unfinished
 from nudge_vdb.interruption import held_back
 from nudge_vdb.lineage import Lineage
-from nudge_vdb.notes import sign
+from nudge_vdb.notes import require_standing, sign
 from nudge_vdb.pace import Pace
 from nudge_vdb.retry import Patient, chosen_patience, until_none_is_left
 from nudge_vdb.state import State
 
 BATCH_BYTES = 4 << 20
+UNGUARDED_ROWS = 256
+"""How many rows a backend is sent at once that does not ask before each request whether it may write."""
+SECONDS_BETWEEN_LOOKS = 5.0
+"""How often a move looks whether its note still stands with the collection."""
 
 
 @dataclass
@@ -91,28 +97,52 @@ def move_to(
     Raises:
         Stopped: by Ctrl-C, between two batches.
         Locked: another run has taken over; nothing was written since.
+        Unfinished: the state cannot be written any more, or the collection is no longer what it was.
     """
     start, keys = state.journal.live, lineage.keys()
     interrupted, doubted = state.journal.unfinished, state.journal.in_doubt()
     move = _Move(collection, lineage, pace, state.require_hold, start, interrupted, number, doubted)
     parts = list(batches(len(keys), state.traits.width, pace.most))
     spans = [(keys[part.start].hex(), keys[part.stop - 1].hex()) for part in parts]
+    # The journal knows of the move before the note, and the note stands before the first row is sent: a run that dies
+    # in between leaves a move to go on with, and never a tuned vector that nobody knows.
     state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys), "next": next(iter(spans), None)})
-    sign(collection, state)
-    tally, patience = Tally(), chosen_patience()
-    with held_back() as asked_to_stop:
+    noted = sign(collection, state)
+    tally, patience, looked = Tally(), chosen_patience(), -SECONDS_BETWEEN_LOOKS
+    with held_back() as asked_to_stop, _unfinished_on_failure(state, start):
         for part, following in zip(parts, [*spans[1:], None], strict=False):  # of no rows, no part
             waited = pace.turn(len(part), asked_to_stop)
             if asked_to_stop():
                 raise Stopped(f"stopped with {part.start:,} of {len(keys):,} rows done; {way_on(start)}")
             batch = _bring(move, keys.at(part), 0.0 if Outcome.UNKNOWN.value in tally.skipped else patience)
+            # A batch is in the journal only when the engine has acknowledged it: the other order would pass over it for
+            # ever after a crash in between, this one sends it again, which is harmless.
             done = {"rows": len(part), "written": batch.written, "skipped": batch.skipped, "next": following}
             state.journal.add("batch", **done, **({"waited": round(waited, 3)} if waited else {}))
             tally.add(batch)
             progress(part.stop)
-    if Outcome.UNKNOWN.value not in tally.skipped:
-        state.journal.add("end", **{"to": number, "from": start})
+            if noted and time.monotonic() - looked >= SECONDS_BETWEEN_LOOKS:
+                require_standing(collection, state)
+                looked = time.monotonic()
+        if noted:
+            require_standing(collection, state)
+        if Outcome.UNKNOWN.value not in tally.skipped:
+            state.journal.add("end", **{"to": number, "from": start})
     return tally
+
+
+@contextmanager
+def _unfinished_on_failure(state: State, start: int) -> Iterator[None]:
+    """Say of a failure that rows were written before it, and how to go on: bad input means that nothing was."""
+    try:
+        yield
+    except (BadInput, OSError) as exc:
+        done, total = state.journal.progress()
+        what = f"the state folder {state.folder} cannot be written: {exc}" if isinstance(exc, OSError) else str(exc)
+        raise Unfinished(
+            f"{what}; the move of {state.traits.identity} is unfinished, and at least {done:,} of {total:,} rows were "
+            f"looked at and written where needed; {way_on(start)}"
+        ) from exc
 
 
 def way_on(start: int) -> str:
@@ -190,9 +220,25 @@ def _sent_as_read(move: _Move, keys: list[RowKey], doubtful: Mask, tally: Tally)
 
 def _written(move: _Move, keys: list[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
     """Write *keys* in the pace of the move, which goes by the rows that the engine wrote."""
-    move.require_hold()  # waiting and reading may have taken long
-    write = partial(move.collection.write, keys, vectors, expected)
-    return move.pace.timed(move.collection, write, lambda became: became.count(Outcome.WRITTEN)) if keys else []
+    if not keys:
+        return []
+    write = partial(_written_while_held, move, keys, vectors, expected)
+    return move.pace.timed(move.collection, write, lambda became: became.count(Outcome.WRITTEN))
+
+
+def _written_while_held(move: _Move, keys: list[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
+    """Write *keys*, looking before every request whether this run still holds the state.
+
+    To look earlier would decide nothing: a run may sleep between the look and the request.
+    """
+    knows = Ability.GUARDED in move.collection.traits.abilities
+    size, outcomes = len(keys) if knows else UNGUARDED_ROWS, list[Outcome]()
+    with guarded(move.require_hold):
+        for first in range(0, len(keys), size):
+            part = slice(first, first + size)
+            move.require_hold()
+            outcomes += move.collection.write(keys[part], vectors[part], expected[part])
+    return outcomes
 
 
 def _by_outcome(outcomes: Sequence[Outcome]) -> dict[Outcome, Mask]:

@@ -197,7 +197,6 @@ def test_a_damaged_state_exits_7_and_names_the_file(said, address, train, tmp_pa
         (["apply", "ADDRESS", "3"], "BadOption", "no version 3"),
         (["rollback", "ADDRESS", "--to", "3"], "StateConflict", "in another folder"),
         (["fly", "ADDRESS"], "BadUsage", "fly"),
-        (["plan", "ADDRESS", "--judgements", "JUDGEMENTS", "--force"], "BadUsage", "--force"),
         (["tune", "ADDRESS", "--judgements", "JUDGEMENTS", "--carry", "on", "--max-rows", "9"], "BadOption", "auto"),
         (["backends", "--state", "here"], "BadUsage", "--state"),
         (["diff", "ADDRESS", "0", "1", "--limit", "-1"], "BadUsage", "limit"),

@@ -1,15 +1,19 @@
 """One run at a time: who holds a state, when it is taken over, and that a run that lost it stops."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 import nudge_vdb
-from nudge_vdb.errors import Locked
+from nudge_vdb.contract import Ability, guarded, request_guard
+from nudge_vdb.errors import BadOption, Locked
 from nudge_vdb.hold import SILENCE, Hold
 from nudge_vdb.standing import open_state
 from nudge_vdb.testing import Faulty
@@ -30,6 +34,19 @@ os._exit(1)
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Let a watched file be looked at again at once; call what is given between two looks."""
+    between = []
+    monkeypatch.setattr(
+        "nudge_vdb.hold.time",
+        SimpleNamespace(
+            sleep=lambda _: [act() for act in between], time=time.time, strftime=time.strftime, localtime=time.localtime
+        ),
+    )
+    return between
 
 
 def say(folder, age, **facts):
@@ -53,12 +70,49 @@ def test_a_holder_elsewhere_that_gave_a_sign_of_life_keeps_others_out_by_name(fo
         take(folder)
 
 
-def test_a_holder_elsewhere_that_has_been_silent_is_taken_over(folder):
+def test_a_holder_elsewhere_that_has_been_silent_is_taken_over(folder, watched):
     say(folder, SILENCE + 1)
     hold = take(folder)
     hold.check()
     hold.release()
     assert not (folder / "holder.json").exists()
+
+
+def test_a_holder_elsewhere_that_changes_its_file_while_it_is_watched_keeps_others_out(folder, watched):
+    """Its clock is behind by an hour: by its time it has been silent, by what it does it lives."""
+    say(folder, 3600)
+    beats = iter(range(100))
+    watched.append(lambda: os.utime(folder / "holder.json", (time.time() - 3600 + next(beats),) * 2))
+    with pytest.raises(Locked, match="elsewhere"):
+        take(folder)
+
+
+def test_a_clock_of_ours_that_is_ahead_takes_nothing_from_a_holder_at_work(folder, watched, monkeypatch):
+    say(folder, 0)
+    monkeypatch.setattr("nudge_vdb.hold.time.time", lambda: time.time() + 7200)
+    with pytest.raises(Locked, match="elsewhere"):
+        take(folder)
+
+
+def test_a_dead_holder_whose_clock_was_ahead_keeps_nobody_out(folder, watched):
+    say(folder, -86400)
+    take(folder).release()
+
+
+def test_looking_at_the_clock_of_the_file_system_leaves_nothing_behind(folder, watched):
+    say(folder, SILENCE + 1)
+    take(folder).release()
+    assert {path.name for path in folder.iterdir()} <= {"lock"}
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("no flock here")])
+def test_a_file_system_without_locks_is_refused_in_words(folder, failure, monkeypatch):
+    def refuse(*_, **__):
+        raise failure
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(BadOption, match="keeps no locks"):
+        take(folder)
 
 
 def test_a_dead_holder_of_this_machine_is_taken_over_at_once(folder):
@@ -168,3 +222,85 @@ def test_a_plan_that_lost_its_hold_keeps_no_version(world, tmp_path):
     with pytest.raises(Locked, match="has taken over"):
         nudge_vdb.plan(slept, world.train, state=tmp_path)
     assert not list(state.folder.glob("versions/*"))
+
+
+def test_a_state_that_was_never_held_takes_nothing(world, tmp_path):
+    """Neither a version, nor a line of the journal, nor the end of a version."""
+    version = nudge_vdb.plan(world.collection, world.train, state=tmp_path).version
+    second = open_state(world.collection, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for act in (
+        lambda: second.add_version(version.content, dict(version.manifest)),
+        lambda: second.journal.add("begin", **{"to": 1, "from": 0}),
+        lambda: second.drop(1),
+    ):
+        with pytest.raises(Locked, match="written only by a run that holds it"):
+            act()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_who_is_refused_does_not_take_the_hold_from_who_has_it(world, tmp_path, monkeypatch):
+    """Two threads use one plan; the second is refused, and the first still notices that it was taken over."""
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 20)
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+
+    def second_thread():
+        with pytest.raises(Locked):
+            nudge_vdb.apply(plan, force=True)
+        taken_over(plan.state)()
+
+    slept = Faulty(world.collection, before={("write", 2): second_thread})
+    with pytest.raises(Locked, match="has taken over"):
+        nudge_vdb.apply(replace(plan, collection=slept), force=True)
+    assert slept.calls["write"] == 2
+
+
+class Requests(Faulty):
+    """A collection whose writes are requests of ten rows each; *asking* before each, or not."""
+
+    def __init__(self, inner, asking, before_request):
+        super().__init__(inner)
+        self.asking, self.before_request, self.sent = asking, before_request, []
+
+    @property
+    def traits(self):
+        known = super().traits
+        return replace(known, abilities=known.abilities - (set() if self.asking else {Ability.GUARDED}))
+
+    def write(self, keys, vectors, expected):
+        guard, outcomes = request_guard() if self.asking else lambda: None, []
+        for first in range(0, len(keys), 10):
+            part = slice(first, first + 10)
+            self.before_request(len(self.sent))
+            guard()
+            self.sent += keys[part]
+            with guarded(lambda: None):  # the collection inside would ask as well
+                outcomes += super().write(keys[part], vectors[part], expected[part])
+        return outcomes
+
+
+def test_a_run_that_lost_its_hold_sends_no_further_request_of_its_batch(world, tmp_path):
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, step=0.3, max_queries=30)
+    act = taken_over(plan.state)
+    slept = Requests(world.collection, True, lambda sent: sent == 30 and act())
+    with pytest.raises(Locked, match="has taken over"):
+        nudge_vdb.apply(replace(plan, collection=slept), force=True)
+    assert len(slept.sent) == 30
+
+
+def test_a_backend_that_does_not_ask_is_sent_few_rows_at_once(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.UNGUARDED_ROWS", 20)
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, step=0.3, max_queries=30)
+    act = taken_over(plan.state)
+    slept = Requests(world.collection, False, lambda sent: sent == 30 and act())
+    with pytest.raises(Locked, match="has taken over"):
+        nudge_vdb.apply(replace(plan, collection=slept), force=True)
+    assert len(slept.sent) == 40  # the two requests of the portion that was on its way
+
+
+def test_a_backend_that_asks_is_sent_whole_batches(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.UNGUARDED_ROWS", 20)
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path, step=0.3, max_queries=30)
+    whole = Faulty(world.collection)
+    nudge_vdb.apply(replace(plan, collection=whole), force=True)
+    assert whole.calls["write"] == 1

@@ -1,7 +1,9 @@
 """One state a collection: no other state ever takes its tuned vectors for a base."""
 
+import errno
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 import nudge_vdb
 from nudge_vdb.adopt import adopt
 from nudge_vdb.contract import Ability, agree
-from nudge_vdb.errors import Locked, StateConflict, StateDamaged
+from nudge_vdb.errors import Locked, StateConflict, StateDamaged, Unfinished
+from nudge_vdb.notes import sign
 from nudge_vdb.prune import prune
 from nudge_vdb.standing import open_state
 from nudge_vdb.testing import MemoryCollection
@@ -283,3 +286,155 @@ def test_a_sibling_state_that_is_damaged_stops_nobody_else(world, worlds, tmp_pa
     tune(other, world.train, tmp_path)
     with pytest.raises(StateDamaged):
         nudge_vdb.status(Scoped(world.collection, A), state=tmp_path)
+
+
+class Between(MemoryCollection):
+    """A collection in whose requests others act: *before* or *after* a note is left, or before a write."""
+
+    def __init__(self, inner):
+        super().__init__(inner.metric, inner.width, inner.name, inner.rows, inner.kept)
+        self.before_note = self.after_note = self.before_write = None
+
+    def leave_note(self, name, text):
+        self._act("before_note")
+        kept = super().leave_note(name, text)
+        self._act("after_note")
+        return kept
+
+    def write(self, keys, vectors, expected):
+        self._act("before_write")
+        return super().write(keys, vectors, expected)
+
+    def _act(self, moment):
+        act = getattr(self, moment)
+        setattr(self, moment, None)  # once
+        if act:
+            act()
+
+
+def prepared_twice(world, tmp_path):
+    """Return plans of two states, which no note stands in the way of yet; the first one's collection is hooked."""
+    mine, theirs = (
+        nudge_vdb.plan(world.collection, judged, state=tmp_path / name, **CHEAP)
+        for judged, name in ((world.train, "mine"), (world.fewer, "theirs"))
+    )
+    hooked = Between(world.collection)
+    return hooked, replace(mine, collection=hooked), theirs
+
+
+@pytest.mark.parametrize("moment", ["before_note", "after_note"])
+def test_of_two_states_that_begin_at_once_one_at_most_writes(world, tmp_path, moment):
+    """Each has looked and found no note; the other one runs to its end just before, or after, the first leaves one."""
+    before = world.vectors()
+    hooked, mine, theirs = prepared_twice(world, tmp_path)
+    wrote = []
+
+    def other_host():
+        with suppress(StateConflict):
+            wrote.append(nudge_vdb.apply(theirs, force=True).written)
+
+    setattr(hooked, moment, other_host)
+    with suppress(StateConflict):
+        wrote.append(nudge_vdb.apply(mine, force=True).written)
+    assert len(wrote) <= 1
+    moved = {text for text, vector in world.vectors().items() if (vector != before[text]).any()}
+    assert len(moved) == sum(wrote)
+
+
+def test_a_state_that_gave_way_takes_its_claim_back_and_can_begin_later(world, tmp_path):
+    _, mine, theirs = prepared_twice(world, tmp_path)
+    refused = []
+
+    def mine_gives_way():
+        with pytest.raises(StateConflict, match="theirs"):
+            nudge_vdb.apply(mine, force=True)
+        refused.append(dict(world.collection.kept))
+
+    (begun := Between(world.collection)).after_note = mine_gives_way
+    nudge_vdb.apply(replace(theirs, collection=begun), force=True)
+    assert [len(notes) for notes in refused] == [1]  # their claim, and none of mine
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path / "theirs")
+    assert world.collection.kept == {}
+    assert nudge_vdb.apply(mine, force=True).skipped == {}
+
+
+def test_a_claim_that_a_dead_run_left_keeps_others_out_and_itself_not(world, tmp_path):
+    hooked, mine, theirs = prepared_twice(world, tmp_path)
+
+    def die():
+        raise KeyboardInterrupt
+
+    hooked.after_note = die
+    with pytest.raises(KeyboardInterrupt):
+        nudge_vdb.apply(mine, force=True)
+    with pytest.raises(StateConflict, match="mine"):
+        nudge_vdb.apply(theirs, force=True)
+    assert nudge_vdb.resume(world.collection, state=tmp_path / "mine").written == len(mine.version.content.keys)
+    assert len(world.collection.kept) == 1
+
+
+def test_a_move_whose_note_vanishes_stops_and_leaves_it_again(world, tmp_path):
+    """The collection was restored from a backup in the middle of the move, its note with it."""
+    hooked, mine, _ = prepared_twice(world, tmp_path)
+    base = world.vectors()
+
+    def restored():
+        for text, vector in base.items():
+            world.fixture.re_embed([text], vector[None])
+        world.collection.kept.clear()
+
+    hooked.before_write = restored
+    with pytest.raises(
+        Unfinished, match=r"restored, emptied or made anew .* unfinished, and at least .*'nudge-vdb resume"
+    ):
+        nudge_vdb.apply(mine, force=True)
+    assert open_state(world.collection, tmp_path / "mine").journal.unfinished == 1
+    with pytest.raises(StateConflict, match="belong to the state"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path / "stranger", **CHEAP)
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path / "mine")
+    assert all((vector == base[text]).all() for text, vector in world.vectors().items())
+
+
+def test_a_move_that_meets_another_states_note_stops_before_its_next_batch(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 20)
+    hooked, mine, theirs = prepared_twice(world, tmp_path)
+
+    def taken():
+        world.collection.kept.clear()
+        with theirs.state.locked():
+            theirs.state.journal.add("begin", **{"to": 1, "from": 0})
+            sign(world.collection, theirs.state)
+
+    hooked.before_write = taken
+    with pytest.raises(Unfinished, match=r"theirs.* has begun to move"):
+        nudge_vdb.apply(mine, force=True)
+    assert open_state(world.collection, tmp_path / "mine").journal.progress()[0] == 20
+
+
+def test_a_disk_that_fills_up_in_a_move_is_said_with_the_rows_written_and_the_way_on(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 20)
+    hooked, mine, _ = prepared_twice(world, tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    hooked.before_write = lambda: monkeypatch.setattr("nudge_vdb.journal.append_line", full)
+    with pytest.raises(Unfinished, match=r"cannot be written.*No space left.*rollback ADDRESS --to 0") as failure:
+        nudge_vdb.apply(mine, force=True)
+    assert failure.value.exit_status == 1
+    monkeypatch.undo()
+    assert nudge_vdb.rollback(world.collection, to=0, state=tmp_path / "mine").skipped == {}
+
+
+def test_a_state_that_begins_anew_drops_the_claims_of_lost_ones(world, tmp_path):
+    hooked, mine, _ = prepared_twice(world, tmp_path)
+
+    def die():
+        raise KeyboardInterrupt
+
+    hooked.after_note = die
+    with pytest.raises(KeyboardInterrupt):
+        nudge_vdb.apply(mine, force=True)
+    shutil.rmtree(tmp_path / "mine")
+    adopt(world.collection, state=tmp_path / "new", as_base=True)
+    assert nudge_vdb.plan(world.collection, world.train, state=tmp_path / "new", **CHEAP).version.number == 1

@@ -311,8 +311,9 @@ def test_states_of_two_collections_are_held_apart(state, tmp_path):
 
 def test_a_run_that_waited_sees_what_the_one_before_it_noted(state):
     assert state.journal.live == 0
-    with reopened(state).locked():
-        reopened(state).journal.add("begin", **{"to": 3, "from": 0})
+    earlier = reopened(state)
+    with earlier.locked():
+        earlier.journal.add("begin", **{"to": 3, "from": 0})
     with state.locked():
         assert state.journal.unfinished == 3
 

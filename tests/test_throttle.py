@@ -143,13 +143,15 @@ def test_the_report_and_the_journal_tell_what_was_waited(world, tmp_path, passed
 
 def test_what_a_move_waited_is_no_part_of_the_price_of_the_next(world, tmp_path, monkeypatch):
     nudge_vdb.apply(planned(world, tmp_path))
-    journal = open_state(world.collection, tmp_path).journal
-    start = journal._events[-1]["time"]
-    monkeypatch.setattr("time.time", lambda: start + len(journal._events))
-    journal.add("begin", to=1, **{"from": 0}, rows=60, next=None)
-    journal.add("batch", rows=30, written=30, skipped={}, next=None)
-    journal.add("batch", rows=30, written=30, skipped={}, next=None, waited=0.75)
-    journal.add("end", to=1, **{"from": 0})
+    state = open_state(world.collection, tmp_path)
+    with state.locked():
+        journal = state.journal
+        start = journal._events[-1]["time"]
+        monkeypatch.setattr("time.time", lambda: start + len(journal._events))
+        journal.add("begin", to=1, **{"from": 0}, rows=60, next=None)
+        journal.add("batch", rows=30, written=30, skipped={}, next=None)
+        journal.add("batch", rows=30, written=30, skipped={}, next=None, waited=0.75)
+        journal.add("end", to=1, **{"from": 0})
     assert journal.large_move(50) == (pytest.approx(3 - 0.75), 60, 60)
 
 

@@ -52,6 +52,7 @@ def traits_of(endpoint: Endpoint, shape: Shape, bounds: Bounds, release: Release
     # Milvus Lite stores zeros where a vector was left out, and keeps no note of it.
     gaps = {Ability.GAPS} if shape.nullable and not release.lite else set()
     away = set() if release.lite else {Ability.SERVER}
+    guarded = set() if release.merges else {Ability.GUARDED}
     exact = {Ability.EXACT_SEARCH} if Index.of(index or {}).exact else set()
     return Traits(
         collection=endpoint.name_of(shape.collection),
@@ -62,7 +63,7 @@ def traits_of(endpoint: Endpoint, shape: Shape, bounds: Bounds, release: Release
         rescales=False,
         tolerance=TOLERANCE,
         scope=bounds.conditions,
-        abilities=frozenset({Ability.NOTES} | gaps | exact | away),
+        abilities=frozenset({Ability.NOTES} | gaps | guarded | exact | away),
         writing=rows_fetched_while_one_is_written(shape.width),
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from nudge_vdb.contract import Outcome, Vectors
+from nudge_vdb.contract import Outcome, Vectors, request_guard
 from nudge_vdb.errors import Refused
 from nudge_vdb_milvus import filters
 from nudge_vdb_milvus.columns import filled, mended, picked, pks_of, vectors_of
@@ -61,10 +61,11 @@ class Rewriting:
         Raises:
             Refused: the first rows did not come back as they were sent; they are as they were.
         """
+        guard = request_guard()
         slices = [slice(first, first + ROWS_AT_ONCE) for first in range(0, len(pks), ROWS_AT_ONCE)]
 
         def move(part: slice) -> dict[Pk, Outcome]:
-            return self._move(partition, pks[part], vectors[part], expected[part])
+            return self._move(partition, pks[part], vectors[part], expected[part], guard)
 
         met = dict.fromkeys(pks, Outcome.MISSING)
         while slices and not self._proven:
@@ -74,12 +75,15 @@ class Rewriting:
                 met |= part
         return met
 
-    def _move(self, partition: str, pks: Sequence[Pk], vectors: Vectors, expected: Vectors) -> dict[Pk, Outcome]:
+    def _move(
+        self, partition: str, pks: Sequence[Pk], vectors: Vectors, expected: Vectors, guard: Callable[[], None]
+    ) -> dict[Pk, Outcome]:
         met: dict[Pk, Outcome] = {}
         for _ in range(LOOKS):
             rows = self._read(partition, [pk for pk in pks if pk not in met])
             places = places_of(rows.pks, pks)
             there, due = judged(rows.vectors, vectors[places], expected[places])
+            guard()  # after the read: a run may have slept in it
             self._replace(partition, rows, np.flatnonzero(due).tolist(), vectors[places][due])
             met |= outcomes(rows.pks, there | due)
             if len(met) == len(pks):

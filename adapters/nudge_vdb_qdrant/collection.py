@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,6 +23,7 @@ from nudge_vdb.contract import (
     Traits,
     Vectors,
     agree,
+    request_guard,
     rounded,
 )
 from nudge_vdb.errors import Refused, TooLarge, UnfitCollection
@@ -120,9 +121,10 @@ class QdrantCollection:
         if len(keys) > self._limits.batch:
             raise TooLarge(f"{self._name} takes at most {self._limits.batch} points in one update (strict mode)")
         parts = [slice(first, first + self._at_once) for first in range(0, len(keys), self._at_once)]
+        guard = request_guard()
 
         def replaced(part: slice) -> list[Outcome]:
-            return self._replaced(keys[part], vectors[part], expected[part])
+            return self._replaced(keys[part], vectors[part], expected[part], guard)
 
         if len(parts) < 2:
             return replaced(slice(None))
@@ -174,13 +176,16 @@ class QdrantCollection:
     def close(self) -> None:
         """Do nothing: the client is the caller's."""
 
-    def _replaced(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
-        """Look at *keys*, and update those that still are as expected."""
+    def _replaced(
+        self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors, guard: Callable[[], None]
+    ) -> list[Outcome]:
+        """Look at *keys*, and update those that still are as expected, if *guard* lets."""
         live = np.zeros_like(vectors)
         found = self.fetch(keys, live)
         there = found & agree(live, vectors, self._traits.tolerance)
         due = found & (self._to_send(there) | agree(live, expected, self._traits.tolerance) & ~there)
         places = np.flatnonzero(due).tolist()
+        guard()  # after the read: a run may have slept in it
         sent = dict(zip(places, self._shards.update([keys[place] for place in places], vectors[places]), strict=True))
         return [sent.get(place) or _unsent(found[place], there[place]) for place in range(len(keys))]
 
@@ -240,6 +245,7 @@ def _traits(client: QdrantClient, name: str, field: Field, limits: Limits, scope
     engine = engine_of(client)
     abilities = {
         Ability.GAPS: True,
+        Ability.GUARDED: True,
         Ability.NOTES: local or keeps_notes(engine),
         Ability.EXACT_SEARCH: limits.exact,
         Ability.SERVER: not local,

@@ -24,6 +24,7 @@ from nudge_vdb.contract import (
     Traits,
     Vectors,
     agree,
+    request_guard,
 )
 from nudge_vdb.errors import Refused, Unreachable
 
@@ -135,6 +136,7 @@ class MemoryCollection:
         """Compare and replace, row by row."""
         if vectors.shape != (len(keys), self.width) or not np.isfinite(vectors).all():
             raise Refused(f"expected {len(keys)} finite vectors of {self.width} components")
+        request_guard()()
         if vectors.shape != expected.shape:
             raise Refused(f"expected {len(keys)} vectors to compare with, of {self.width} components")
         self.engine.interrupt()
