@@ -341,21 +341,23 @@ def test_of_two_states_that_begin_at_once_one_at_most_writes(world, tmp_path, mo
     assert len(moved) == sum(wrote)
 
 
-def test_a_state_that_gave_way_takes_its_claim_back_and_can_begin_later(world, tmp_path):
-    _, mine, theirs = prepared_twice(world, tmp_path)
-    refused = []
+def test_a_state_that_gives_way_takes_its_claim_back(world, tmp_path):
+    """The other one claims the collection just before it leaves its own claim."""
+    hooked, mine, theirs = prepared_twice(world, tmp_path)
 
-    def mine_gives_way():
-        with pytest.raises(StateConflict, match="theirs"):
-            nudge_vdb.apply(mine, force=True)
-        refused.append(dict(world.collection.kept))
+    def die():
+        raise KeyboardInterrupt
 
-    (begun := Between(world.collection)).after_note = mine_gives_way
-    nudge_vdb.apply(replace(theirs, collection=begun), force=True)
-    assert [len(notes) for notes in refused] == [1]  # their claim, and none of mine
-    nudge_vdb.rollback(world.collection, to=0, state=tmp_path / "theirs")
-    assert world.collection.kept == {}
-    assert nudge_vdb.apply(mine, force=True).skipped == {}
+    def they_claim():
+        (begun := Between(world.collection)).after_note = die
+        with pytest.raises(KeyboardInterrupt):
+            nudge_vdb.apply(replace(theirs, collection=begun), force=True)
+
+    hooked.before_note = they_claim
+    with pytest.raises(StateConflict, match="theirs"):
+        nudge_vdb.apply(mine, force=True)
+    assert [json.loads(note)["state"] for note in world.collection.kept.values()] == [theirs.state.id]
+    assert nudge_vdb.resume(world.collection, state=tmp_path / "theirs").skipped == {}
 
 
 def test_a_claim_that_a_dead_run_left_keeps_others_out_and_itself_not(world, tmp_path):
