@@ -10,7 +10,7 @@ from nudge_vdb.contract import Collection, RowKey
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.nudge import Floats
 from nudge_vdb.snapshot import Content
-from nudge_vdb.standing import Folder, known_state
+from nudge_vdb.standing import Folder, known_state, steady
 from nudge_vdb.state import State
 from nudge_vdb.writeback import batches
 
@@ -58,6 +58,7 @@ class Difference:
         return dict(zip(("least", "median", "greatest"), map(float, values), strict=True))
 
 
+@steady
 def diff(collection: Collection, one: int, other: int, *, state: Folder = None) -> Difference:
     """Compare versions *one* and *other*, 0 being the base; reads the state only.
 

@@ -24,7 +24,7 @@ from nudge_vdb.phases import Phases
 from nudge_vdb.ranking import scores
 from nudge_vdb.retry import Patient
 from nudge_vdb.rivals import Part
-from nudge_vdb.standing import Folder, known_state
+from nudge_vdb.standing import Folder, known_state, steady
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def evaluate(
     budget, measures = budget_of(memory), [parse_measure(name) for name in metric.split(",")]
     refuse_other_widths(collection.traits, {"judgements": judgements})
     collection, phases = Patient(collection), phases or Phases()
-    wanted = None if version is None else _Wanted.of(collection, version, state)
+    wanted = None if version is None else _wanted(collection, version, state=state)
     with tempfile.TemporaryDirectory(prefix="nudge-vdb-") as folder:
         with phases("page out", collection.count()) as step:
             keys = locate(collection, list(dict.fromkeys(judgements.rows)))
@@ -95,12 +95,13 @@ class _Wanted:
     matrix: Floats | None
     """(width, width): what searches multiply their queries by, None where they do not."""
 
-    @classmethod
-    def of(cls, collection: Collection, number: int, folder: Folder) -> _Wanted:
-        home = known_state(collection, folder)
-        require_own(collection, home)
-        matrix = home.version(number).content.query_map if number else None
-        return cls(number, Lineage(home, number), matrix)
+
+@steady
+def _wanted(collection: Collection, number: int, *, state: Folder) -> _Wanted:
+    home = known_state(collection, state)
+    require_own(collection, home)
+    matrix = home.version(number).content.query_map if number else None
+    return _Wanted(number, Lineage(home, number), matrix)
 
 
 def _table(collection: Collection, pages: Pages, judgements: Judgements, measures: list[Measure]) -> Floats:

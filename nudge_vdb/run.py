@@ -22,7 +22,7 @@ from nudge_vdb.proposal import Proposal, propose
 from nudge_vdb.report import Report, identity_of, move_report, now, pace_report, plan_report
 from nudge_vdb.retry import Patient
 from nudge_vdb.snapshot import Content, Version
-from nudge_vdb.standing import Folder, known_state, open_state
+from nudge_vdb.standing import Folder, known_state, open_state, steady
 from nudge_vdb.state import State
 from nudge_vdb.survey import Surveyor
 from nudge_vdb.verify import PLAN_ANEW, of_another_model, refuse_another_model, verify_live
@@ -113,6 +113,7 @@ def plan(
     return as_plan(collection, home, version, phases, proposal.facts)
 
 
+@steady
 def prepared(
     collection: Collection, number: int | None = None, *, state: Folder = None, phases: Phases | None = None
 ) -> Plan:

@@ -3,30 +3,90 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import platformdirs
 
 from nudge_vdb.contract import Collection
-from nudge_vdb.errors import StateConflict
+from nudge_vdb.errors import StateConflict, StateDamaged
+from nudge_vdb.journal import Journal
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_own
 from nudge_vdb.pace import Pace
 from nudge_vdb.phases import Phases
 from nudge_vdb.report import Report, plan_report
 from nudge_vdb.retry import Patient
-from nudge_vdb.state import State
+from nudge_vdb.state import State, folder_name
 from nudge_vdb.verify import PLAN_ANEW, Findings, glance, of_another_model, verify_live
 from nudge_vdb.writeback import way_on
 
+Read = TypeVar("Read", bound=Callable[..., Any])
 Folder = str | Path | None
+
+LOOKS = 5
+"""How often a state is read at most that other runs change meanwhile."""
 
 
 def open_state(collection: Collection, folder: Folder = None) -> State:
     """Return the state of *collection* in *folder*, by default $NUDGE_VDB_STATE or a per-user folder."""
+    return State(_root(folder), collection.traits)
+
+
+def _root(folder: Folder) -> Path:
     default = os.environ.get("NUDGE_VDB_STATE") or platformdirs.user_state_dir("nudge-vdb")
-    return State(Path(folder or default), collection.traits)
+    return Path(folder or default)
+
+
+class _Overtaken(StateConflict):
+    """A move began or ended while the rows were read."""
+
+
+def steady(read: Read) -> Read:
+    """Let *read*, which does not hold the state, look again where another run changed the state meanwhile.
+
+    A run that adds or drops a version makes files appear and vanish between two reads. Every such change is in the
+    journal: where that stayed as it was, a missing file is damage.
+    """
+
+    @wraps(read)
+    def looks_again(collection: Collection, *args: Any, **named: Any) -> Any:  # noqa: ANN401 - as those of *read*
+        folder = named.get("state")
+        for _ in range(LOOKS - 1):
+            before = _marks(collection, folder)
+            try:
+                return read(collection, *args, **named)
+            except (StateDamaged, FileNotFoundError, _Overtaken):
+                if _marks(collection, folder) == before:
+                    raise
+        return read(collection, *args, **named)
+
+    return cast(Read, looks_again)
+
+
+def _marks(collection: Collection, folder: Folder) -> list[tuple[int, int] | None]:
+    """Return what changes with every change of the state in *folder*: the journal grows, the facts are replaced."""
+    home = _root(folder).expanduser().absolute() / folder_name(collection.traits.identity)
+    return [_mark(home / name) for name in ("journal", "collection.json")]
+
+
+def _mark(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _require_unmoved(home: State, found: Findings | None) -> None:
+    """Refuse to call rows astray that a move, begun or ended since *home* was opened, has put where they are."""
+    if found is None or found.clean:
+        return
+    now, then = Journal(home.journal.path), home.journal
+    if (now.live, now.unfinished) != (then.live, then.unfinished):
+        raise _Overtaken(f"another run moves {home.traits.identity}; look again when it is done")
 
 
 def known_state(collection: Collection, folder: Folder = None) -> State:
@@ -44,6 +104,7 @@ def known_state(collection: Collection, folder: Folder = None) -> State:
     return home
 
 
+@steady
 def verify(
     collection: Collection,
     *,
@@ -70,10 +131,12 @@ def verify(
     lineage = Lineage(home)
     with phases("verify", len(lineage.keys())) as step:
         findings = verify_live(home.journal.live, Patient(collection), lineage, step, pace)
+    _require_unmoved(home, findings)
     findings.next = _next(home, findings)
     return findings
 
 
+@steady
 def history(collection: Collection, *, state: Folder = None) -> list[Report]:
     """Return every version with its figures and its status, oldest first."""
     home = open_state(collection, state)
@@ -83,6 +146,7 @@ def history(collection: Collection, *, state: Folder = None) -> list[Report]:
     ]
 
 
+@steady
 def status(collection: Collection, *, state: Folder = None, deep: bool = False) -> Report:
     """Return which version is live, which can be applied, whether a write was interrupted, and what to do next.
 
@@ -120,8 +184,11 @@ def _rows(collection: Collection, home: State, *, deep: bool) -> Findings | None
         return None
     patient, number = Patient(collection), home.journal.live
     if deep:
-        return verify_live(number, patient, lineage, lambda _: None, Pace(None))
-    return glance(number, patient, lineage, lineage.keys())
+        found = verify_live(number, patient, lineage, lambda _: None, Pace(None))
+    else:
+        found = glance(number, patient, lineage, lineage.keys())
+    _require_unmoved(home, found)
+    return found
 
 
 def _remarks(live: int, found: Findings | None) -> Iterator[str]:

@@ -38,7 +38,7 @@ class State:
             raise BadOption(f"{self.root} is no folder; name one with --state")
         if self.exists():
             self._refuse_another_collection()
-        elif self._holds_anything():
+        elif self._holds_anything() and not self.exists():  # another run may be making it just now
             raise StateDamaged(f"{self.folder / 'collection.json'} is missing; restore it from a backup of the state")
 
     def exists(self) -> bool:
