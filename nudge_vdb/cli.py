@@ -263,12 +263,16 @@ def adopt(
     as_base: Annotated[
         bool, typer.Option("--as-base", help="The state is lost: take the vectors as they are now for the base.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also where the collection's note names another state, a newer one, or none."),
+    ] = False,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Bind the state in a folder to a collection that was moved or is reached by another name."""
+    """Make the state in a folder that of a collection, which was moved, goes by another name, or lost its state."""
     with opened(address) as collection:
-        said = nudge_vdb.adopt(collection, state=state, as_base=as_base)
+        said = nudge_vdb.adopt(collection, state=state, as_base=as_base, force=force)
     show({"message": said}, as_json, render.message)
 
 

@@ -30,6 +30,7 @@ from nudge_vdb.verify import refuse_another_model
 
 NOT_OF_NEWCOMERS = (*INTERNAL, "version", "rivals", "rows_read", "rows_to_write", "snapshot_bytes", "minutes")
 """Beginnings of the names of figures that were those of the plan alone."""
+TUNE = "'nudge-vdb tune ADDRESS --judgements PATH --carry on'"
 
 
 def carry(
@@ -96,10 +97,10 @@ def _live(home: State) -> Version:
     if home.journal.unfinished is not None:
         raise StateConflict("a move was interrupted; finish it with 'nudge-vdb resume ADDRESS' first")
     if number == 0:
-        raise StateConflict(f"{home.traits.identity} is at its base; tune it with --carry on first")
+        raise StateConflict(f"{home.traits.identity} is at its base; tune it first with {TUNE}")
     version = home.version(number)
     if version.content.map is None:
-        raise StateConflict(f"version {number}, which is live, carries no unjudged rows; tune again with --carry on")
+        raise StateConflict(f"version {number}, which is live, carries no unjudged rows; tune again with {TUNE}")
     return version
 
 

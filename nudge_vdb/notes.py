@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shlex
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nudge_vdb.contract import Ability, Collection, Traits
@@ -39,6 +41,16 @@ class Note:
     def origin(self) -> str:
         """Where the state was when the note was left, in words."""
         return f"the state {self.state[:8]} (in {self.folder} on {self.host}, version {self.version})"
+
+    @property
+    def root(self) -> Path | None:
+        """What --state has to name, if that state still lies where it was when the note was left; else None."""
+        folder = Path(self.folder)
+        try:
+            there = self.host == socket.gethostname() and read_facts(folder).get("id") == self.state
+        except (NudgeError, OSError, ValueError):
+            return None
+        return folder.parent if there else None
 
 
 def sign(collection: Collection, state: State) -> bool:
@@ -122,11 +134,12 @@ def _drop_claim(collection: Collection, state: State) -> None:
         collection.leave_note(_claim(state), "")
 
 
-def drop_claims(collection: Collection, traits: Traits) -> None:
-    """Take back what states that are lost have claimed and never begun."""
-    for name in collection.notes():
-        if _is_claim(name, traits):
-            collection.leave_note(name, "")
+def drop_claims(collection: Collection, traits: Traits) -> int:
+    """Take back what states that are lost have claimed and never begun; return how many had."""
+    claims = [name for name in collection.notes() if _is_claim(name, traits)]
+    for name in claims:
+        collection.leave_note(name, "")
+    return len(claims)
 
 
 def withdraw(collection: Collection, state: State) -> None:
@@ -166,21 +179,43 @@ def overlap(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 def _require_this(note: Note, state: State) -> None:
     if note.state != state.id:
         raise StateConflict(
-            f"vectors of {state.traits.identity} belong to {note.origin}, and only that knows their base; name its "
-            "folder with --state, or, if it was moved or is lost, see 'nudge-vdb adopt --help'"
+            f"vectors of {state.traits.identity} belong to {note.origin}, and only that knows their base; "
+            f"{_ways(note, state)}"
         )
     if note.version > state.journal.farthest():
-        raise StateConflict(
-            f"the state in {state.folder} is older than the collection, which holds version {note.version} of it: it "
-            "is a copy from before; name the newer one with --state, or bring it back"
-        )
+        raise StateConflict(older_copy(note, state))
+
+
+def _ways(note: Note, state: State) -> str:
+    """Say how to go on where the vectors belong to a state that is not *state*."""
+    adopt = f"'nudge-vdb adopt ADDRESS {option(state.root)}'"
+    if note.root in (None, state.root):  # in the same root, it goes by an earlier name of the collection
+        return f"name its folder with --state; if it was moved or is lost, {adopt} finds it or says what to do"
+    has_versions = state.exists() and state.journal.newest()
+    instead = f"; {adopt} says how the state in {state.folder} can have them instead" if has_versions else ""
+    return f"give the same command with {option(Path(note.root or state.root))}{instead}"
+
+
+def older_copy(note: Note, state: State) -> str:
+    """Say that *state* is a copy from before, and how to go on."""
+    return (
+        f"the state in {state.folder} is older than the collection, which holds version {note.version} of it: it is a "
+        "copy from before. Bring the newer one back; if that is lost for good, 'nudge-vdb adopt ADDRESS --force "
+        f"{option(state.root)}' goes on with this copy: rows that later versions wrote are then taken for their owner's"
+    )
+
+
+def option(root: Path) -> str:
+    """Return the option that names *root*, as a shell takes it."""
+    return f"--state {shlex.quote(str(root))}"
 
 
 def _overlapping(state: State, scope: Mapping[str, str], origin: str) -> str:
     words = ", ".join(f"{name}={value}" for name, value in sorted(scope.items())) or "the whole collection"
     return (
         f"rows of {state.traits.identity} may also belong to {origin}, whose scope is {words}; scopes that overlap "
-        "cannot be tuned apart: use that scope, or roll it back to version 0 first"
+        "cannot be tuned apart: use that scope, or roll it back to version 0 first with 'nudge-vdb rollback ADDRESS "
+        "--to 0' and its address; if its state is lost, 'nudge-vdb adopt ADDRESS --as-base' does so before"
     )
 
 

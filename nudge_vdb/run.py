@@ -130,7 +130,9 @@ def prepared(
     versions = {status: [each for each in home.versions() if home.status_of(each) == status] for status in WAITING}
     waiting = versions["prepared"] or versions["unproven"]
     if not waiting:
-        raise BadOption(f"{home.traits.identity} has no prepared version; make one with 'nudge-vdb plan'")
+        raise BadOption(
+            f"{home.traits.identity} has no prepared version; make one with 'nudge-vdb plan ADDRESS --judgements PATH'"
+        )
     return as_plan(collection, home, waiting[-1], phases)
 
 
@@ -329,5 +331,5 @@ def _refuse_orphan(plan: Plan) -> None:
     if home.journal.live not in (parent, number) and home.journal.unfinished != number:
         raise StateConflict(
             f"version {number} was planned when version {parent} was live, and now version {home.journal.live} is; "
-            "plan again with 'nudge-vdb plan'"
+            "plan again with 'nudge-vdb plan ADDRESS --judgements PATH'"
         )

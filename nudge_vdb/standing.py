@@ -97,9 +97,12 @@ def known_state(collection: Collection, folder: Folder = None) -> State:
     """
     home = open_state(collection, folder)
     if not home.exists():
+        never = (
+            "if it was tuned before, its state is in another folder: name that with --state or $NUDGE_VDB_STATE. If it "
+            "never was, that is what 'nudge-vdb tune ADDRESS --judgements PATH' does"
+        )
         raise StateConflict(
-            f"{home.root} holds no state of {home.traits.identity}; if it was tuned before, its state is in another "
-            "folder: name that with --state or $NUDGE_VDB_STATE"
+            f"{home.root} holds no state of {home.traits.identity}; {_conflict(collection, home) or never}"
         )
     return home
 
@@ -211,7 +214,7 @@ def _next(home: State, found: Findings | None) -> str | None:
         return "nudge-vdb resume ADDRESS"
     if found is None or not (found.astray or found.of_another_model):
         return None
-    return "nudge-vdb tune ADDRESS JUDGEMENTS" if found.of_another_model else way_to(home.journal.live)
+    return "nudge-vdb tune ADDRESS --judgements PATH" if found.of_another_model else way_to(home.journal.live)
 
 
 def way_to(version: int) -> str:

@@ -131,12 +131,18 @@ class State:
         """
         found = {version.number: version for version in self.versions()}
         if number not in found:
-            known = ", ".join(map(str, found)) or "none"
+            known = ", ".join(map(str, found)) or "none; make one with 'nudge-vdb tune ADDRESS --judgements PATH'"
             dropped = (
                 " (it was dropped by 'nudge-vdb prune' or a later 'carry')" if number in self.journal.pruned() else ""
             )
             raise BadOption(f"{self.traits.identity} has no version {number}{dropped}; there are: {known}")
         return found[number]
+
+    def become_another(self) -> None:
+        """Give this state an id of its own, so that no other copy of it is taken for it; it is held."""
+        self.require_hold()
+        facts = {name: value for name, value in read_facts(self.folder).items() if name != "digest"}
+        write_json(self.folder / "collection.json", sealed({**facts, "id": uuid4().hex}))
 
     def add_version(self, content: Content, facts: Mapping[str, Any]) -> Version:
         """Keep *content* as a new version, durably.

@@ -123,7 +123,7 @@ def refuse_another_model(number: int, collection: Patient, home: State) -> None:
         raise StateConflict(f"{of_another_model(number, found)}. Nothing was written; {PLAN_ANEW}")
 
 
-PLAN_ANEW = "plan anew for the vectors of now with 'nudge-vdb tune ADDRESS JUDGEMENTS'"
+PLAN_ANEW = "plan anew for the vectors of now with 'nudge-vdb tune ADDRESS --judgements PATH'"
 
 
 def of_another_model(number: int, found: Findings) -> str:

@@ -127,12 +127,12 @@ def test_most_rows_embedded_again_by_another_model_carry_nothing_and_status_says
     tuned(world, tmp_path, carry="on")
     of_another_model(world, [f"row {number:03}" for number in range(120)])
     counted, before = Faulty(world.collection), world.vectors()
-    with pytest.raises(StateConflict, match=r"120 of 200 rows .* another model .* 'nudge-vdb tune ADDRESS JUDGEMENTS'"):
+    with pytest.raises(StateConflict, match=r"120 of 200 rows .* another model .* 'nudge-vdb tune ADDRESS"):
         nudge_vdb.carry(counted, state=tmp_path)
     assert counted.calls["write"] == 0
     assert same(world.vectors(), before)
     code, told = command("status", "memory://x")
-    assert (code, told["next"]) == (4, "nudge-vdb tune ADDRESS JUDGEMENTS")
+    assert (code, told["next"]) == (4, "nudge-vdb tune ADDRESS --judgements PATH")
     assert "120 of 200 rows looked at of version 1" in told["message"]
     code, told = command("carry", "memory://x")
     assert code == 2

@@ -157,7 +157,7 @@ def test_a_state_follows_a_collection_to_another_host(world, tmp_path):
     before = world.vectors()
     tune(world.collection, world.train, tmp_path)
     moved = Scoped(world.collection, name="elsewhere/memory")
-    with pytest.raises(StateConflict, match="adopt --help"):
+    with pytest.raises(StateConflict, match="'nudge-vdb adopt ADDRESS"):
         nudge_vdb.plan(moved, world.fewer, state=tmp_path, **CHEAP)
     assert "that of memory:elsewhere/memory" in adopt(moved, state=tmp_path)
     nudge_vdb.rollback(moved, to=0, state=tmp_path)
