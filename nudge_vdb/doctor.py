@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nudge_vdb.contract import Collection, Metric, Remark, Vectors, Weight
-from nudge_vdb.errors import BadOption, Refused
+from nudge_vdb.errors import BadOption, CursorExpired, Refused
 from nudge_vdb.notes import own_note
 from nudge_vdb.pages import PAGE_BYTES, finite
 from nudge_vdb.phases import Phases
@@ -98,7 +98,10 @@ def _sampled(collection: Collection, rows: int, step: Any) -> Sample:  # noqa: A
     sample, cursor = Sample(), None
     limit = min(rows, max(16, PAGE_BYTES // (4 * collection.traits.width)))
     for _ in itertools.count():
-        page = collection.scan(cursor, limit)
+        try:
+            page = collection.scan(cursor, limit)
+        except CursorExpired:
+            break  # what was sampled so far is a sample, too
         sample.rows += len(page.keys)
         sample.absent += int(page.absent.sum())
         sample.add(page.vectors[~page.absent])

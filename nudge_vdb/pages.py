@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.ahead import Ahead
 from nudge_vdb.budget import USUAL_BUDGET, Budget, Share
 from nudge_vdb.contract import Collection, Mask, Page, Traits, Vectors
 from nudge_vdb.durable import BLOCK, make_folder, read_sealed, sealed, write_json
-from nudge_vdb.errors import StateDamaged
+from nudge_vdb.errors import CursorExpired, StateDamaged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.mapped import picked, release
 from nudge_vdb.phases import counted
+from nudge_vdb.scanning import scanned
+
+log = logging.getLogger(__name__)
 
 PAGE_BYTES = 8 << 20
 """What the vectors of one request take at most."""
 OFFSETS_AT_ONCE = 1 << 16
 STALE_AFTER = 6 * 3600.0
 """Seconds after which an interrupted page-out is begun again instead of continued."""
+
+RESTARTS = 3
+"""How often a scan whose cursor has expired is begun again."""
 
 FILES = ("vectors.f32", "keys.bin", "lengths.i64")
 
@@ -112,24 +118,29 @@ class _Done:
 def page_out(
     collection: Collection, folder: Path, progress: Progress = lambda _: None, budget: Budget = USUAL_BUDGET
 ) -> Pages:
-    """Copy every vector of *collection* into *folder*, going on where an interrupted page-out stopped."""
+    """Copy every vector of *collection* into *folder*, going on where an interrupted page-out stopped.
+
+    Where the engine no longer knows the cursor, the copy is begun again: no row is then lost or there twice.
+
+    Raises:
+        CursorExpired: again and again.
+    """
+    for _ in range(RESTARTS):
+        with suppress(CursorExpired):
+            return _copied(collection, folder, progress, budget)
+        log.warning("%s no longer knows where its scan was; it is scanned again", collection.traits.identity)
+        forget(folder)
+    return _copied(collection, folder, progress, budget)
+
+
+def _copied(collection: Collection, folder: Path, progress: Progress, budget: Budget) -> Pages:
     done = _continued(folder, collection.traits) or _begun(folder, collection.traits)
     width = 4 * collection.traits.width
     limit = max(16, min(PAGE_BYTES // width, budget.count(Share.CHUNK, 2 * width)))
-    for page in _scanned(collection, done.cursor, limit):
+    for page in scanned(collection, done.cursor, limit):
         _add_page(folder, page, done)
         progress(done.rows)
     return _opened(folder, done, budget)
-
-
-def _scanned(collection: Collection, cursor: str | None, limit: int) -> Iterator[Page]:
-    """Yield the pages after *cursor*, each read while the one before it is put away."""
-    page = collection.scan(cursor, limit)
-    while page.next is not None:
-        following = Ahead(partial(collection.scan, page.next, limit))
-        yield page
-        page = following.result()
-    yield page
 
 
 def _add_page(folder: Path, page: Page, done: _Done) -> None:

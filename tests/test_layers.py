@@ -13,7 +13,7 @@ LAYERS = [
     ["errors", "phases", "mapped", "columns"],
     ["address", "budget", "durable", "metrics", "interruption", "ahead"],
     ["contract", "journal", "hold"],
-    ["keys", "nudge", "judgements", "formats", "retry", "returned", "backends"],
+    ["keys", "nudge", "judgements", "formats", "retry", "returned", "scanning", "backends"],
     ["pages", "snapshot", "seen", "merging", "exam", "rivals", "options", "ridge", "pace"],
     ["state", "dropped", "ranking", "contenders", "gather"],
     ["lineage", "tracing", "scoring", "notes"],

@@ -100,8 +100,9 @@ class Terms(Filled):
         keys, vectors = scan_all(collection, 1000)
         first, texts = collection.scan(None, 5), texts_of(collection, keys)
         write(collection, keys[:3], turned(vectors)[:3], vectors[:3])
-        notes = {"nudge_vdb/a": "text"} if Ability.NOTES in collection.traits.abilities else {}
-        assert [collection.leave_note(*note) for note in notes.items()] == [True] * len(notes)
+        left = {"nudge_vdb/again": "text"} if Ability.NOTES in collection.traits.abilities else {}
+        notes = {**collection.notes(), **left}
+        assert [collection.leave_note(*note) for note in left.items()] == [True] * len(left)
         again = reopen()
         try:
             assert again.traits == collection.traits
@@ -111,6 +112,7 @@ class Terms(Filled):
             live, _ = fetch(again, keys)
             assert agree(live, vectors_of(fixture.read(), texts), again.traits.tolerance).all()
             assert notes_in_the_end(again, notes) == notes
+            assert [again.leave_note(name, "") for name in left] == [True] * len(left)
             assert set(write(again, keys[:3], vectors[:3], live[:3])) == {Outcome.WRITTEN}
         finally:
             again.close()
