@@ -38,3 +38,8 @@ __all__ = [
     "status",
     "verify",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names; modules are imported by their own."""
+    return sorted(__all__)

@@ -16,7 +16,7 @@ Scalar = str | int | float | bool
 
 PAIR = re.compile(r'(?P<key>[^:,]+):(?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:,|$)')
 INTEGERS = range(-(2**63), 2**63)
-SHAPE = "backend[+transport]://[host[:port]]/[…/]collection[?option=value&…]"
+SHAPE = "backend[+transport]://[[user@]host[:port]]/[…/]collection[?option=value&…]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Address:
     path: str
     collection: str
     options: Mapping[str, str]
+    user: str = ""
+    """Who connects; a backend that knows users says so to :meth:`allow`."""
 
     @property
     def file(self) -> str:
@@ -63,8 +65,13 @@ class Address:
             raise BadAddress(f"option {name}={text}: a key stands there twice, or none does; {_expected(name)}")
         return dict(pairs)
 
-    def allow(self, *names: str) -> None:
-        """Refuse any option not among *names*."""
+    def allow(self, *names: str, user: bool = False) -> None:
+        """Refuse any option not among *names*, and the name of a user unless such addresses may hold one."""
+        if self.user and not user:  # what stands there may be a key, so it is not repeated
+            raise BadAddress(
+                f"{self.backend} addresses have no user before the host; leave it out, and give what proves who you "
+                "are in the environment: the documentation of the backend names the variable"
+            )
         unknown = sorted(set(self.options) - set(names))
         if unknown:
             raise BadAddress(f"{self.backend} addresses have no option {', '.join(unknown)}; known: {', '.join(names)}")
@@ -108,12 +115,13 @@ def parse_address(text: str) -> Address:
     """Read *text* as an address.
 
     Raises:
-        BadAddress: no scheme, no collection, a user or password, a bad port, an option given twice.
+        BadAddress: no scheme, no collection, a password, a bad port, an option given twice.
     """
-    if "@" in text.partition("://")[2].partition("/")[0]:
+    user, at, _ = text.partition("://")[2].partition("/")[0].rpartition("@")
+    if at and (":" in unquote(user) or not user):
         raise BadAddress(
-            "an address may not hold a user or password, since addresses end up in logs; "
-            "set QDRANT_API_KEY or MILVUS_TOKEN in the environment instead"
+            "an address may not hold a password, since addresses end up in logs; give it in the environment instead: "
+            "the documentation of the backend names the variable"
         )
     try:
         parts = urlsplit(text)
@@ -131,9 +139,10 @@ def parse_address(text: str) -> Address:
         raise BadAddress(
             f"{_shown(text.partition('#')[0])} is followed by a '#'; write it as %23, or leave it out; expected {SHAPE}"
         )
-    host = parts.netloc if port is None else parts.netloc.rpartition(":")[0]
+    host = parts.netloc.rpartition("@")[2]
+    host = host if port is None else host.rpartition(":")[0]
     place = (unquote(host), port, unquote(path), unquote(collection))
-    return Address(backend, transport, *place, _options(text, parts.query))
+    return Address(backend, transport, *place, _options(text, parts.query), unquote(user))
 
 
 def _pairs(name: str, text: str) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from nudge_vdb.contract import Ability, Collection
 from nudge_vdb.durable import sealed, sync_folder, write_json
 from nudge_vdb.errors import Locked, NudgeError, StateConflict
+from nudge_vdb.given import taking_addresses
 from nudge_vdb.hold import Hold
 from nudge_vdb.journal import Journal
 from nudge_vdb.notes import Note, drop_claims, leave, older_copy, option, own_note
@@ -16,6 +17,7 @@ from nudge_vdb.standing import Folder, open_state
 from nudge_vdb.state import State, facts_of, folder_name, read_facts
 
 
+@taking_addresses
 def adopt(collection: Collection, *, state: Folder = None, as_base: bool = False, force: bool = False) -> str:
     """Make a state in the folder the one that *collection*'s vectors belong to; say what was done.
 

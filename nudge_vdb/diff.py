@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nudge_vdb.contract import Collection, RowKey
+from nudge_vdb.given import taking_addresses
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.nudge import Floats
 from nudge_vdb.snapshot import Content
@@ -58,6 +59,7 @@ class Difference:
         return dict(zip(("least", "median", "greatest"), map(float, values), strict=True))
 
 
+@taking_addresses
 @steady
 def diff(collection: Collection, one: int, other: int, *, state: Folder = None) -> Difference:
     """Compare versions *one* and *other*, 0 being the base; reads the state only.

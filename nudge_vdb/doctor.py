@@ -11,6 +11,7 @@ import numpy as np
 
 from nudge_vdb.contract import Collection, Metric, Remark, Vectors, Weight
 from nudge_vdb.errors import BadOption, CursorExpired, Refused
+from nudge_vdb.given import taking_addresses
 from nudge_vdb.notes import own_note
 from nudge_vdb.pages import PAGE_BYTES, finite
 from nudge_vdb.phases import Phases
@@ -53,6 +54,7 @@ class Sample:
         self.doubled += len(whole) - (len(self.digests) - before)
 
 
+@taking_addresses
 def diagnose(collection: Collection, *, rows: int = DEFAULT_ROWS, phases: Phases | None = None) -> dict[str, Any]:
     """Return what is known of *collection*: its traits, what the adapter remarks, and what its first *rows* tell.
 

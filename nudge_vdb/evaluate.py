@@ -11,6 +11,7 @@ import numpy as np
 
 from nudge_vdb.budget import USUAL, budget_of
 from nudge_vdb.contract import Collection
+from nudge_vdb.given import taking_addresses
 from nudge_vdb.ground import place_at, places_of
 from nudge_vdb.judgements import Judgements, binary
 from nudge_vdb.lineage import Lineage
@@ -42,6 +43,7 @@ class Evaluation:
     """The version that was scored, 0 being the base; None where the vectors were scored as they are."""
 
 
+@taking_addresses
 def evaluate(
     collection: Collection,
     judgements: Judgements,

@@ -25,6 +25,7 @@ from nudge_vdb.budget import USUAL
 from nudge_vdb.contract import Collection, Mask, Metric, RowKey, Traits, Vectors, as_stored
 from nudge_vdb.durable import put_array
 from nudge_vdb.errors import BadOption, UnfitCollection
+from nudge_vdb.given import require_judgements, taking_addresses
 from nudge_vdb.ground import Ground, settle
 from nudge_vdb.judgements import Judgements, binary
 from nudge_vdb.keys import KeyTable
@@ -65,6 +66,7 @@ TERMS = ("metric", "grades", "min_gain", "confidence")
 BEWARE = "searches must send M·q instead of q while this version is live, and q again when it no longer is"
 
 
+@taking_addresses
 def export_map(
     collection: Collection,
     path: str | Path,
@@ -90,6 +92,7 @@ def export_map(
         StateConflict: most rows of *version* were embedded again by another model.
         UnfitCollection: M cannot be inverted well enough.
     """
+    require_judgements(test=test)
     out = _free_place(Path(path).expanduser())
     home, phases = known_state(collection, state), phases or Phases()
     if collection.traits.metric is Metric.EUCLID:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nudge_vdb.contract import Collection, RowKey, Traits
 from nudge_vdb.errors import BadJudgements, UnfitCollection
+from nudge_vdb.given import require_judgements
 from nudge_vdb.ground import Ground
 from nudge_vdb.judgements import Judgements, binary
 from nudge_vdb.mapped import picked
@@ -22,7 +23,8 @@ LOCATED_AT_ONCE = 1000
 
 
 def refuse_other_widths(traits: Traits, given: Mapping[str, Judgements]) -> None:
-    """Refuse judgements whose queries are not as wide as the collection's vectors."""
+    """Refuse what is no judgements, and judgements whose queries are not as wide as the collection's vectors."""
+    require_judgements(**given)
     for name, judgements in given.items():
         if judgements.vectors.shape[1] != traits.width:
             raise BadJudgements(

@@ -10,6 +10,7 @@ import numpy as np
 from nudge_vdb.budget import USUAL, Budget, budget_of
 from nudge_vdb.contract import Collection, Mask, Traits, Vectors
 from nudge_vdb.errors import StateConflict
+from nudge_vdb.given import taking_addresses
 from nudge_vdb.ground import Ground, settle
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_own
@@ -33,6 +34,7 @@ NOT_OF_NEWCOMERS = (*INTERNAL, "version", "rivals", "rows_read", "rows_to_write"
 TUNE = "'nudge-vdb tune ADDRESS --judgements PATH --carry on'"
 
 
+@taking_addresses
 def carry(
     collection: Collection,
     *,

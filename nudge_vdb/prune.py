@@ -10,6 +10,7 @@ import numpy as np
 from nudge_vdb.contract import Collection, RowKey, agree
 from nudge_vdb.dropped import remains_of
 from nudge_vdb.errors import BadOption, StateConflict
+from nudge_vdb.given import taking_addresses
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_own
 from nudge_vdb.phases import Phases
@@ -33,6 +34,7 @@ class Pruned:
     """What that takes on the disk."""
 
 
+@taking_addresses
 def prune(
     collection: Collection, *, keep: int, gone: bool = False, state: Folder = None, phases: Phases | None = None
 ) -> Pruned:

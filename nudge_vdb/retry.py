@@ -24,6 +24,11 @@ T = TypeVar("T")
 PATIENCE = 120.0
 """Seconds after which an engine that keeps failing is given up, unless $NUDGE_VDB_PATIENCE says otherwise."""
 
+UNADVISED = (
+    "the backend does not say what writing {rows:,} rows does to index and disk; expect the engine to work on its "
+    "index for a while afterwards"
+)
+
 _backoff = wait_random_exponential(multiplier=0.2, max=10)
 
 
@@ -146,9 +151,11 @@ class Patient:
         return self._checked.remarks(self._read(self.inner.diagnose), "diagnose")
 
     def before_move(self, rows: int) -> list[Remark]:
-        """Return what the backend says that writing so many *rows* will do, nothing where it says nothing."""
+        """Return what the backend says that writing so many *rows* will do, or that it says nothing of it."""
         advise = getattr(self.inner, "before_move", None)
-        return self._checked.remarks(self._read(lambda: advise(rows)), "before_move") if advise else []
+        if advise is None:
+            return [Remark("index", UNADVISED.format(rows=rows))]
+        return self._checked.remarks(self._read(lambda: advise(rows)), "before_move")
 
     def after_move(self, rows: int) -> None:
         """Let the backend do what it does after so many *rows* were written, if anything."""

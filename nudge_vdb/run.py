@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
+from nudge_vdb.aftermath import advice, finished
 from nudge_vdb.contract import Collection, agree
 from nudge_vdb.errors import BadOption, NotProven, StateConflict, UnfitCollection
+from nudge_vdb.given import taking_addresses, told
 from nudge_vdb.ground import settle
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.lineage import Lineage
@@ -73,6 +75,7 @@ class Applied:
     """Row ids by the outcome that kept them from being written."""
 
 
+@taking_addresses
 def plan(
     collection: Collection,
     judgements: Judgements,
@@ -106,6 +109,9 @@ def plan(
         try:
             proposal = _compute(Patient(collection), home, judgements, apart, options, phases)
             proposal.facts.update(price(Patient(collection), home, proposal.content, throttle))
+            told_before = advice(Patient(collection), proposal.facts["rows_to_write"])
+            proposal.facts["advice"] = told_before["advice"]
+            proposal.facts["warnings"] += told_before["warnings"]
             with phases("snapshot"):
                 version = _kept(home, proposal, judgements, collection)
         finally:
@@ -113,6 +119,7 @@ def plan(
     return as_plan(collection, home, version, phases, proposal.facts)
 
 
+@taking_addresses
 @steady
 def prepared(
     collection: Collection, number: int | None = None, *, state: Folder = None, phases: Phases | None = None
@@ -142,11 +149,16 @@ def apply(plan: Plan, *, force: bool = False, throttle: float | None = None) -> 
     No more than *throttle* rows are written, and afterwards read back, in a second.
 
     Raises:
-        BadOption: *throttle* is no number of rows per second.
+        BadOption: *throttle* is no number of rows per second, or *plan* no plan.
         NotProven: the gain is not proven, and *force* was not given.
         StateConflict: another version has gone live since the plan was made; or most of its rows were embedded again by
             another model, and *force* was not given.
     """
+    if not isinstance(plan, Plan):
+        raise BadOption(
+            f"{told(plan)} was given; expected a plan, such as nudge_vdb.plan(COLLECTION, JUDGEMENTS) or "
+            "nudge_vdb.prepared(COLLECTION, NUMBER) returns"
+        )
     home, number = plan.state, plan.version.number
     with home.locked():
         require_own(Patient(plan.collection), home)
@@ -157,6 +169,7 @@ def apply(plan: Plan, *, force: bool = False, throttle: float | None = None) -> 
         return _move(plan.collection, home, number, plan.report, plan.phases, throttle)
 
 
+@taking_addresses
 def rollback(
     collection: Collection,
     *,
@@ -179,6 +192,7 @@ def rollback(
         return _move(collection, home, to, _known(home, to), phases or Phases(), throttle)
 
 
+@taking_addresses
 def resume(
     collection: Collection, *, state: Folder = None, throttle: float | None = None, phases: Phases | None = None
 ) -> Applied | None:
@@ -302,6 +316,7 @@ def _move(
     rows = len(lineage.keys())
     with phases("write", rows) as step:
         tally = move_to(number, patient, home, lineage, step, pace)
+    unfinished_work = finished(patient, tally.written)
     pace.turn_to_another_kind()
     with phases("verify", rows) as step:
         findings = verify_live(number, patient, lineage, step, pace)
@@ -311,9 +326,8 @@ def _move(
         withdraw(patient, home)
     status = "applied" if home.journal.unfinished is None else "applying"
     outcome = {**move_report(tally, findings), **pace_report(pace)}
-    outcome["move_warnings"] = (
-        [f"{of_another_model(number, findings)}; {PLAN_ANEW}"] if findings.of_another_model else []
-    )
+    another = [f"{of_another_model(number, findings)}; {PLAN_ANEW}"] if findings.of_another_model else []
+    outcome["move_warnings"] = [*another, *unfinished_work]
     told = {**report, "status": status, **outcome, "seconds": dict(phases.seconds)}
     return Applied(told, tally.written, told["missing"], told["changed"], tally.skipped)
 

@@ -12,6 +12,7 @@ import platformdirs
 
 from nudge_vdb.contract import Collection
 from nudge_vdb.errors import StateConflict, StateDamaged
+from nudge_vdb.given import taking_addresses
 from nudge_vdb.journal import Journal
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_own
@@ -19,7 +20,7 @@ from nudge_vdb.pace import Pace
 from nudge_vdb.phases import Phases
 from nudge_vdb.report import Report, plan_report
 from nudge_vdb.retry import Patient
-from nudge_vdb.state import State, folder_name
+from nudge_vdb.state import State, existing_folder
 from nudge_vdb.verify import PLAN_ANEW, Findings, glance, of_another_model, verify_live
 from nudge_vdb.writeback import way_on
 
@@ -68,7 +69,7 @@ def steady(read: Read) -> Read:
 
 def _marks(collection: Collection, folder: Folder) -> list[tuple[int, int] | None]:
     """Return what changes with every change of the state in *folder*: the journal grows, the facts are replaced."""
-    home = _root(folder).expanduser().absolute() / folder_name(collection.traits.identity)
+    home = existing_folder(_root(folder).expanduser().absolute(), collection.traits.identity)
     return [_mark(home / name) for name in ("journal", "collection.json")]
 
 
@@ -107,6 +108,7 @@ def known_state(collection: Collection, folder: Folder = None) -> State:
     return home
 
 
+@taking_addresses
 @steady
 def verify(
     collection: Collection,
@@ -139,6 +141,7 @@ def verify(
     return findings
 
 
+@taking_addresses
 @steady
 def history(collection: Collection, *, state: Folder = None) -> list[Report]:
     """Return every version with its figures and its status, oldest first."""
@@ -149,6 +152,7 @@ def history(collection: Collection, *, state: Folder = None) -> list[Report]:
     ]
 
 
+@taking_addresses
 @steady
 def status(collection: Collection, *, state: Folder = None, deep: bool = False) -> Report:
     """Return which version is live, which can be applied, whether a write was interrupted, and what to do next.

@@ -22,6 +22,8 @@ from nudge_vdb.hold import Hold
 from nudge_vdb.journal import Journal
 from nudge_vdb.snapshot import FORMAT, Content, Version, open_version, require_known_format, write_arrays, write_version
 
+LONGEST_NAME, END_OF_NAME = 60, 32
+"""Characters of a folder's name before the digest, and how many of them are the end of a longer name."""
 UNWRITABLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """What the system says of a place that takes no more; numpy says it without a number."""
 
@@ -31,7 +33,7 @@ class State:
 
     def __init__(self, root: Path, traits: Traits) -> None:
         self.traits, self.root = traits, root.expanduser().absolute()
-        self.folder = self.root / folder_name(traits.identity)
+        self.folder = existing_folder(self.root, traits.identity)
         self._opened: dict[Path, Version] = {}
         self._hold: Hold | None = None
         if self.root.exists() and not self.root.is_dir():
@@ -296,5 +298,20 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def folder_name(identity: str) -> str:
     """Return a folder name that people recognise and that no two identities share."""
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", identity).strip("-")[-60:]
-    return f"{readable}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", identity).strip("-")
+    if len(readable) > LONGEST_NAME:  # what stands in front tells the engine, the end tells collection and vector
+        end = readable[-END_OF_NAME:].partition("-")[2] or readable[-END_OF_NAME:]
+        readable = f"{readable[: LONGEST_NAME - END_OF_NAME].rpartition('-')[0]}-{end}"
+    return f"{readable}-{_digest(identity)}"
+
+
+def existing_folder(root: Path, identity: str) -> Path:
+    """Return the folder of *identity* in *root*: also one that was named when long names were cut in front."""
+    folder = root / folder_name(identity)
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", identity).strip("-")
+    former = root / f"{readable[-LONGEST_NAME:]}-{_digest(identity)}"
+    return former if former.is_dir() and not folder.is_dir() else folder
+
+
+def _digest(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]

@@ -17,7 +17,7 @@ ADDRESSES = [
     ("articles", 2, "BadAddress", "lacks a backend"),
     ("qdrant://", 2, "BadAddress", "lacks the name of a collection"),
     ("qdrant://localhost", 2, "BadAddress", "lacks the name of a collection"),
-    ("qdrant://me:secret@localhost/a", 2, "BadAddress", "may not hold a user or password"),
+    ("qdrant://me:secret@localhost/a", 2, "BadAddress", "may not hold a password"),
     ("qdrant://localhost:99999/a", 2, "BadAddress", "is not an address"),
     ("qdrant://localhost/a#b", 2, "BadAddress", "write it as %23"),
     ("qdrant://localhost/a?vector=a&vector=b", 2, "BadAddress", "an option twice"),

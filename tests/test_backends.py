@@ -128,6 +128,59 @@ def test_a_failure_after_the_import_is_not_taken_for_a_missing_client(install):
         connect("acme://h/c")
 
 
+FAULTS = {
+    "an error at import": ("raise ValueError('no licence')", "ended in ValueError: no licence"),
+    "an end at import": ("import sys; sys.exit(3)", "ended in SystemExit: 3"),
+    "no such function": ("", "ended in AttributeError: module 'acme_faulty' has no attribute 'open_collection'"),
+    "a mistake in the text": ("def open_collection(:", "ended in SyntaxError: "),
+    "no function": ("open_collection = 7", "acme_faulty:open_collection is no function"),
+    "a missing import": ("import no_such_package", "pip install 'nudge-vdb-acme'"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), FAULTS.values(), ids=FAULTS)
+def test_a_broken_package_is_listed_with_its_fault_and_the_others_work(text, words, install, tmp_path):
+    points = "[nudge_vdb.backends]\nacme = acme_faulty:open_collection\n"
+    install("nudge-vdb-acme", points, acme_faulty=text)
+    known = {entry["backend"]: entry for entry in installed()}
+    assert not known["acme"]["usable"]
+    assert words in known["acme"]["reason"]
+    assert known["qdrant"]["usable"]
+    assert known["milvus"]["usable"]
+    with pytest.raises(BackendUnavailable) as refusal:
+        connect("acme://h/c")
+    assert words in str(refusal.value)
+    fill(f"qdrant+local://{tmp_path}/db/c", example_rows([1, 2]), Metric.DOT).close()
+
+
+OLD = """
+class Old:
+    contract = {number}
+    {members}
+
+def open_collection(address):
+    return Old()
+"""
+
+
+def test_a_package_of_another_contract_is_refused_when_it_is_opened(install):
+    points = "[nudge_vdb.backends]\nacme = acme_{0}:open_collection\n"
+    install("nudge-vdb-acme", points.format("old"), acme_old=OLD.format(number=1, members="scan = fetch = None"))
+    with pytest.raises(BackendUnavailable) as refusal:
+        connect("acme://h/c")
+    assert str(refusal.value) == (
+        "the backend acme of nudge-vdb-acme lacks what contract 1 wants of a collection: close, count, diagnose, "
+        "leave_note, locate, notes, search, text_of, traits, write; upgrade its package"
+    )
+
+
+def test_a_package_of_a_newer_contract_is_refused_when_it_is_opened(install):
+    points = "[nudge_vdb.backends]\nacme = acme_newer:open_collection\n"
+    install("nudge-vdb-acme", points, acme_newer=OLD.format(number=99, members=""))
+    with pytest.raises(BackendUnavailable, match="acme of nudge-vdb-acme keeps contract 99, and this nudge-vdb knows"):
+        connect("acme://h/c")
+
+
 @pytest.mark.parametrize(
     "start",
     [

@@ -1,5 +1,6 @@
 """The state: versions that are what was written, and one writer at a time."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -20,7 +21,7 @@ from nudge_vdb.journal import Journal
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.seen import Seen
 from nudge_vdb.snapshot import Content
-from nudge_vdb.state import State
+from nudge_vdb.state import State, folder_name
 
 TRAITS = Traits("engine:host/articles", "", "engine 1.0", 5, Metric.COSINE, True, 1e-6)
 FACTS = {"proven": True, "parent": 0, "step": 0.25, "method": "nudge-n"}
@@ -357,3 +358,24 @@ def test_the_journal_tells_what_became_of_each_version(story, state):
         for event, start, to in moves:
             state.journal.add(event, **{"from": start, "to": to})
     assert [reopened(state).status_of(found) for found in state.versions()] == told
+
+
+def test_the_folder_of_a_long_name_begins_with_the_engine_and_ends_with_the_collection():
+    identity = "postgresql:db.example.internal.company:5432/warehouse/public/articles_of_last_year?vector=embedding"
+    name = folder_name(identity)
+    assert name.startswith("postgresql-db-example")
+    assert name.rpartition("-")[0].endswith("articles-of-last-year-vector-embedding"[-20:])
+    assert len(name) <= 60 + 13
+    assert folder_name(identity.replace("articles", "orders")) != name
+    assert folder_name("qdrant:h:6333/a?vector=").startswith("qdrant-h-6333-a-vector-")
+
+
+def test_a_folder_that_was_named_when_names_were_cut_in_front_is_still_found(tmp_path):
+    long = "a-very-long-name-of-a-collection-that-nobody-would-want-to-type-twice"
+    traits = Traits(f"memory:{long}", "", "memory", 4, Metric.DOT, False, 0.0)
+    digest = hashlib.sha256(traits.identity.encode()).hexdigest()[:12]
+    readable = f"memory-{long}-vector"[-60:]
+    former = tmp_path / f"{readable}-{digest}"
+    assert State(tmp_path, traits).folder == tmp_path / folder_name(traits.identity) != former
+    former.mkdir()
+    assert State(tmp_path, traits).folder == former

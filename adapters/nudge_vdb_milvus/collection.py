@@ -10,7 +10,7 @@ from pymilvus import MilvusClient
 
 from nudge_vdb.address import Address
 from nudge_vdb.contract import Accuracy, Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors
-from nudge_vdb.errors import BadAddress, Refused
+from nudge_vdb.errors import BadAddress, BadOption, Refused
 from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, endpoint_behind
 from nudge_vdb_milvus.diagnosis import Diagnosis
 from nudge_vdb_milvus.endpoint import Endpoint, endpoint_of
@@ -48,6 +48,11 @@ class MilvusCollection:
         load: bool = False,
         endpoint: Endpoint | None = None,
     ) -> None:
+        if not isinstance(client, MilvusClient):
+            raise BadOption(
+                f"a {type(client).__name__} was given; expected a MilvusClient, which is not asynchronous: "
+                "MilvusCollection(MilvusClient(...), NAME)"
+            )
         endpoint, release = endpoint or endpoint_of(client), release_of(client, timeout)
         description = described(client, collection, release, timeout)
         shape, bounds = shape_of(description, vector), bounds_of(scope or Scope(), description)

@@ -26,7 +26,7 @@ from nudge_vdb.contract import (
     request_guard,
     rounded,
 )
-from nudge_vdb.errors import Refused, TooLarge, UnfitCollection
+from nudge_vdb.errors import BadOption, Refused, TooLarge, UnfitCollection
 from nudge_vdb_qdrant.diagnosis import Diagnosis
 from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.fields import Field, Limits, chosen_field, limits_of
@@ -69,6 +69,11 @@ class QdrantCollection:
         scope: Scope = EVERYTHING,
         shard_key: str | None = None,
     ) -> None:
+        if not isinstance(client, QdrantClient):
+            raise BadOption(
+                f"a {type(client).__name__} was given; expected a QdrantClient, which is not asynchronous: "
+                "QdrantCollection(QdrantClient(...), NAME)"
+            )
         self._client, self._asked, self._scope = client, collection, scope
         self._name = resolved(client, collection)
         with reading(self._name):

@@ -13,7 +13,7 @@ Fault = Callable[[], object]
 
 
 OPTIONAL: dict[str, Callable[..., Any]] = {"before_move": lambda _: [], "after_move": lambda _: None}
-"""What stands for a member that the collection inside lacks."""
+"""What stands for an optional member that the collection inside lacks."""
 
 
 class Faulty:
