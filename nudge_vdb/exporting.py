@@ -198,7 +198,7 @@ def _prepared(
     collection: Collection, home: State, form: Form, test: Judgements | None, terms: Options, phases: Phases
 ) -> Version:
     content, live = form.content(), home.journal.live
-    facts = {name: value for name, value in form.version.manifest.items() if not name.startswith(NOT_OF_THE_FORM)}
+    facts = {name: value for name, value in form.version.facts().items() if not name.startswith(NOT_OF_THE_FORM)}
     figures = _not_measured("no test judgements were given")
     if test is not None:
         figures |= _measured(collection, home, form, test, terms, phases)

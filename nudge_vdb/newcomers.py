@@ -99,10 +99,12 @@ def _live(home: State) -> Version:
     if home.journal.unfinished is not None:
         raise StateConflict("a move was interrupted; finish it with 'nudge-vdb resume ADDRESS' first")
     if number == 0:
-        raise StateConflict(f"{home.traits.identity} is at its base; tune it first with {TUNE}")
+        raise StateConflict(f"{home.traits.identity} is at its base; tune it with --carry on first: {TUNE}")
     version = home.version(number)
     if version.content.map is None:
-        raise StateConflict(f"version {number}, which is live, carries no unjudged rows; tune again with {TUNE}")
+        raise StateConflict(
+            f"version {number}, which is live, carries no unjudged rows; tune again with --carry on: {TUNE}"
+        )
     return version
 
 
@@ -175,7 +177,7 @@ class Extension:
 def _facts(live: Version, ground: Ground, content: Content, new: int) -> dict[str, Any]:
     """Return the figures of the live version that still hold, with the new counts of rows."""
     pages: Pages = ground.pages
-    kept = {name: value for name, value in live.manifest.items() if not name.startswith(NOT_OF_NEWCOMERS)}
+    kept = {name: value for name, value in live.facts().items() if not name.startswith(NOT_OF_NEWCOMERS)}
     judged = int(kept["moved"]) - int(kept["carried"])
     there = len(content.keys) - (0 if content.away is None else len(content.away))
     return {

@@ -226,7 +226,7 @@ def _known(home: State, to: int) -> Report:
     version = home.version(to)
     if to not in home.journal.begun():
         raise StateConflict(f"version {to} was never applied; 'nudge-vdb apply ADDRESS {to}' would do that")
-    return plan_report(version.manifest, "applied", {})
+    return plan_report(version.facts(), "applied", {})
 
 
 def _compute(
@@ -301,7 +301,7 @@ def as_plan(
     collection: Collection, home: State, version: Version, phases: Phases, figures: Mapping[str, Any] | None = None
 ) -> Plan:
     """Return *version* as a plan; *figures*, where given, are newer than those it was kept with."""
-    known = version.manifest if figures is None else {**identity_of(version.manifest), **figures}
+    known = version.facts() if figures is None else {**identity_of(version.manifest), **figures}
     return Plan(collection, home, version, plan_report(known, home.status_of(version), phases.seconds), phases)
 
 

@@ -35,6 +35,11 @@ ARRAYS = ("key_offsets", "key_bytes", "base", "tuned", "seen")
 MORE = ("queries", "map", "query_map", "away")
 """There only where there is something to hold, and not in versions of early days; who knows none reads past them."""
 
+LISTED = ("re_embedded", "rows_not_finite", "judged_missing")
+"""Facts that are lists of row ids, perhaps of most rows of a collection."""
+SHOWN_IDS = 20
+"""Ids of a longer list that stand in the manifest, beside their number; all of them stand in an array."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -95,6 +100,17 @@ class Version:
         file = f"{name}.npy"
         return read_array(self.folder / file) if file in self.manifest["files"] else None
 
+    def facts(self) -> dict[str, Any]:
+        """Return the manifest with every list whole."""
+        known = dict(self.manifest)
+        for name in LISTED:
+            file = f"{name}_bytes"
+            if f"{file}.npy" in self.manifest["files"]:
+                offsets, content = (read_array(self.folder / f"{each}.npy") for each in (f"{name}_offsets", file))
+                known[name] = [text.decode("utf-8", "surrogatepass") for text in KeyTable(offsets, content)]
+                known.pop(f"{name}_count")
+        return known
+
     def check(self) -> None:
         """Compare every file with the digest in the manifest.
 
@@ -110,7 +126,21 @@ class Version:
 
 def write_version(folder: Path, number: int, content: Content, facts: Mapping[str, Any]) -> Version:
     """Make *folder* hold version *number*, durably; until its manifest is there, there is no such version."""
-    return write_arrays(folder, number, content.arrays(), facts)
+    shortened, lists = _shortened(facts)
+    return write_arrays(folder, number, content.arrays() | lists, shortened)
+
+
+def _shortened(facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return *facts* with long lists of ids cut, each beside its number, and arrays of all that was listed."""
+    short = dict(facts)
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in LISTED:
+        ids = facts.get(name) or []
+        if len(ids) > SHOWN_IDS:
+            table = KeyTable.of(each.encode("utf-8", "surrogatepass") for each in ids)
+            arrays |= {f"{name}_offsets": table.offsets, f"{name}_bytes": table.content}
+            short |= {name: ids[:SHOWN_IDS], f"{name}_count": len(ids)}
+    return short, arrays
 
 
 def write_arrays(folder: Path, number: int, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Version:

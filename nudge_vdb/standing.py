@@ -98,12 +98,12 @@ def known_state(collection: Collection, folder: Folder = None) -> State:
     """
     home = open_state(collection, folder)
     if not home.exists():
-        never = (
-            "if it was tuned before, its state is in another folder: name that with --state or $NUDGE_VDB_STATE. If it "
-            "never was, that is what 'nudge-vdb tune ADDRESS --judgements PATH' does"
-        )
+        conflict = _conflict(collection, home)
+        elsewhere = conflict or "name that with --state or $NUDGE_VDB_STATE"
+        never = "" if conflict else ". If it never was, that is what 'nudge-vdb tune ADDRESS --judgements PATH' does"
         raise StateConflict(
-            f"{home.root} holds no state of {home.traits.identity}; {_conflict(collection, home) or never}"
+            f"{home.root} holds no state of {home.traits.identity}; if it was tuned before, its state is in another "
+            f"folder: {elsewhere}{never}"
         )
     return home
 

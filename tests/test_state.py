@@ -379,3 +379,19 @@ def test_a_folder_that_was_named_when_names_were_cut_in_front_is_still_found(tmp
     assert State(tmp_path, traits).folder == tmp_path / folder_name(traits.identity) != former
     former.mkdir()
     assert State(tmp_path, traits).folder == former
+
+
+def test_a_long_list_of_ids_is_cut_in_the_manifest_and_whole_in_the_version(state):
+    """Of a version of few rows in a collection that was embedded again, say."""
+    ids = [f"row {number} é\ud800" for number in range(100_000)]
+    facts = {**FACTS, "re_embedded": ids, "rows_not_finite": ids[:20], "judged_missing": ids[:21]}
+    with state.locked():
+        version = state.add_version(content(), facts)
+    assert (version.folder / "manifest.json").stat().st_size < 8000
+    found = State(state.root, state.traits).version(version.number)
+    assert found.manifest["re_embedded"] == ids[:20]
+    assert (found.manifest["re_embedded_count"], found.manifest["judged_missing_count"]) == (100_000, 21)
+    assert "rows_not_finite_count" not in found.manifest
+    assert {name: found.facts()[name] for name in facts} == facts
+    assert found.facts().keys() == found.manifest.keys() - {"re_embedded_count", "judged_missing_count"}
+    assert found.content.keys.same(content().keys)
