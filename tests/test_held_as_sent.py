@@ -34,20 +34,29 @@ def test_a_row_too_long_to_be_compared_is_refused(length, tmp_path):
 class Halving(MemoryCollection):
     """A collection that holds float16."""
 
+    precision = Precision.HALF
+
     @property
     def traits(self):
-        return replace(super().traits, precision=Precision.HALF)
+        return replace(super().traits, precision=self.precision)
 
     def stored(self, vector):
-        return rounded(super().stored(vector), Precision.HALF)
+        return rounded(super().stored(vector), self.precision)
 
     def write(self, keys, vectors, expected):
-        assert (rounded(vectors, Precision.HALF) == vectors).all()
+        assert (rounded(vectors, self.precision) == vectors).all()
         return super().write(keys, vectors, expected)
 
 
-def test_a_version_holds_what_an_engine_of_half_precision_will_hold_and_is_undone_bit_for_bit(world, tmp_path):
-    collection = Halving(Metric.DOT, world.collection.width)
+class Shortening(Halving):
+    """A collection that holds bfloat16."""
+
+    precision = Precision.BFLOAT16
+
+
+@pytest.mark.parametrize("kind", [Halving, Shortening])
+def test_a_version_holds_what_an_engine_of_half_precision_will_hold_and_is_undone_bit_for_bit(kind, world, tmp_path):
+    collection = kind(Metric.DOT, world.collection.width)
     fixture = MemoryFixture(collection)
     for name, row in world.collection.rows.items():
         collection.rows[name] = replace(row, vector=collection.stored(row.vector))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,16 @@ class QdrantFixture:
         """Upsert rows."""
         self._upsert(rows, self._scope.values)
 
-    def surround(self, rows: Rows) -> None:
-        """Upsert rows whose payload does not say that they are of the scope."""
-        self._upsert(rows, {})
+    @property
+    def surround(self) -> Callable[[Rows], None]:
+        """Upserts rows whose payload does not say that they are of the scope; there is none such for other scopes.
+
+        Raises:
+            AttributeError: the scope is no matter of values in the payload.
+        """
+        if not self._scope.values:
+            raise AttributeError("surround")
+        return lambda rows: self._upsert(rows, {})
 
     def reopen(self) -> QdrantCollection:
         """Return another collection through the same client: a folder of local mode is one client's alone."""

@@ -24,7 +24,7 @@ from nudge_vdb.contract import (
 from nudge_vdb.errors import TooLarge
 
 LOOKS, BETWEEN_LOOKS = 300, 0.1
-ROUNDING = (Precision.HALF, Precision.BFLOAT16)
+ROUNDING = (Precision.BFLOAT16, Precision.HALF)  # most numbers of the first are numbers of the second, too
 
 
 def ability_of(fixture: Fixture, name: str) -> Any:  # noqa: ANN401 - the member of that name
