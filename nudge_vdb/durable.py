@@ -8,12 +8,12 @@ import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nudge_vdb.errors import StateDamaged
+from nudge_vdb.errors import Locked, StateDamaged
 from nudge_vdb.mapped import release
 
 BLOCK = 1 << 20
@@ -121,15 +121,27 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def append_line(path: Path, offset: int, line: bytes) -> None:
-    """Write *line* at *offset* of *path*, dropping whatever a dying run left beyond; durable when it returns."""
+    """Write *line* at *offset* of *path*, dropping the torn line that a dying run left there; durable when it returns.
+
+    Raises:
+        Locked: a whole line stands there, or the file is shorter: another run has written to it.
+    """
     if not path.exists():
         write_bytes(path, b"")
     with path.open("r+b") as file:
+        # A run that slept after it had looked whether it still holds the state would cut off what another has added.
+        if file.seek(0, os.SEEK_END) < offset or b"\n" in _rest(file, offset):
+            raise Locked(f"another run has written to {path}, which this run no longer holds; it has stopped")
         file.truncate(offset)
         file.seek(offset)
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _rest(file: BinaryIO, offset: int) -> bytes:
+    file.seek(offset)
+    return file.read()
 
 
 def make_folder(folder: Path) -> None:

@@ -104,7 +104,7 @@ def export_map(
         form = Form.of(home.version(version), collection.traits)
         refuse_another_model(version, Patient(collection), home)
         terms = _terms(form.version, min_gain, confidence, memory)
-        kept = _prepared(Patient(collection), home, form, test, terms, phases)
+        kept = _prepared(Patient(collection, after_reading=home.require_hold), home, form, test, terms, phases)
         forget(home.pages)
     _write(out, form.matrix, kept)
     return as_plan(collection, home, kept, phases)

@@ -70,7 +70,7 @@ def carry(
         require_own(Patient(collection), home)
         live = _live(home)
         refuse_another_model(live.number, Patient(collection), home)
-        version = _extended(Patient(collection), home, live, phases, budget, gone=gone)
+        version = _extended(Patient(collection, after_reading=home.require_hold), home, live, phases, budget, gone=gone)
         forget(home.pages)
     applied = apply(as_plan(collection, home, version, phases), force=True, throttle=throttle)
     with home.locked(), phases("prune"):

@@ -79,8 +79,12 @@ class Patient:
         ContractBroken: by every member, where the backend returns what the contract does not allow.
     """
 
-    def __init__(self, inner: Collection, patience: float | None = None) -> None:
+    def __init__(
+        self, inner: Collection, patience: float | None = None, after_reading: Callable[[], None] = lambda: None
+    ) -> None:
+        """Wrap *inner*; *after_reading* raises where the run must not go on with what was read."""
         self.inner = inner
+        self._after_reading = after_reading
         self._checked = Checked(inner)
         self._patience = chosen_patience() if patience is None else patience
         self.idle = 0.0
@@ -169,7 +173,9 @@ class Patient:
 
     def _read(self, call: Callable[[], T]) -> T:
         """Call what is harmless to call again, so that a lost answer is no reason to stop."""
-        return self._again(call, Unknown)
+        found = self._again(call, Unknown)
+        self._after_reading()
+        return found
 
     def _again(self, call: Callable[[], T], *harmless: type[EngineError]) -> T:
         transient = retry_if_exception_type((Busy, Unreachable, *harmless))

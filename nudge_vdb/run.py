@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
 from nudge_vdb.aftermath import advice, finished
 from nudge_vdb.contract import Collection, agree
-from nudge_vdb.errors import BadOption, NotProven, StateConflict, UnfitCollection
+from nudge_vdb.errors import BadOption, Locked, NotProven, StateConflict, UnfitCollection
 from nudge_vdb.given import taking_addresses, told
 from nudge_vdb.ground import settle
 from nudge_vdb.judgements import Judgements
@@ -107,7 +108,8 @@ def plan(
     with home.locked():
         require_own(Patient(collection), home)
         try:
-            proposal = _compute(Patient(collection), home, judgements, apart, options, phases)
+            reader = Patient(collection, after_reading=home.require_hold)  # what it reads goes into the state's folder
+            proposal = _compute(reader, home, judgements, apart, options, phases)
             proposal.facts.update(price(Patient(collection), home, proposal.content, throttle))
             told_before = advice(Patient(collection), proposal.facts["rows_to_write"])
             proposal.facts["advice"] = told_before["advice"]
@@ -115,7 +117,9 @@ def plan(
             with phases("snapshot"):
                 version = _kept(home, proposal, judgements, collection)
         finally:
-            forget_unless_interrupted(home.pages)
+            with suppress(Locked):  # where another run has taken over, they are that one's
+                home.require_hold()
+                forget_unless_interrupted(home.pages)
     return as_plan(collection, home, version, phases, proposal.facts)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ from nudge_vdb.seen import Seen
 
 FORMAT = 2
 KNOWN_FORMATS = (1, 2)
+UNFINISHED = "unfinished"
+"""The folder, beside that of the versions, in which a version is made."""
 ARRAYS = ("key_offsets", "key_bytes", "base", "tuned", "seen")
 MORE = ("queries", "map", "query_map", "away")
 """There only where there is something to hold, and not in versions of early days; who knows none reads past them."""
@@ -124,10 +127,12 @@ class Version:
                 )
 
 
-def write_version(folder: Path, number: int, content: Content, facts: Mapping[str, Any]) -> Version:
+def write_version(
+    folder: Path, number: int, content: Content, facts: Mapping[str, Any], require_hold: Callable[[], None]
+) -> Version:
     """Make *folder* hold version *number*, durably; until its manifest is there, there is no such version."""
     shortened, lists = _shortened(facts)
-    return write_arrays(folder, number, content.arrays() | lists, shortened)
+    return write_arrays(folder, number, content.arrays() | lists, shortened, require_hold)
 
 
 def _shortened(facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -143,13 +148,28 @@ def _shortened(facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDAr
     return short, arrays
 
 
-def write_arrays(folder: Path, number: int, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Version:
-    """Make *folder* hold *arrays*, by name, and a manifest of version *number*, which is written last, durably."""
-    make_folder(folder)
+def write_arrays(
+    folder: Path,
+    number: int,
+    arrays: Mapping[str, NDArray[Any]],
+    facts: Mapping[str, Any],
+    require_hold: Callable[[], None],
+) -> Version:
+    """Make *folder* hold *arrays*, by name, and a manifest of version *number*, which is written last, durably.
+
+    All of it is written under a name that no other run uses, and gets its own when it is whole and *require_hold*
+    returns: a run that slept meanwhile, and lost the state, must not write into the version that another one made.
+    """
+    making = folder.parent.with_name(UNFINISHED) / uuid4().hex
+    make_folder(making)
     try:
-        manifest = _write_files(folder, number, arrays, facts)
+        manifest = _write_files(making, number, arrays, facts)
+        make_folder(folder.parent)
+        require_hold()
+        making.rename(folder)
+        sync_folder(folder.parent)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # half a version would only keep the disk full
+        shutil.rmtree(making, ignore_errors=True)  # half a version would only keep the disk full
         raise
     return Version(number, folder, manifest)
 
@@ -161,6 +181,8 @@ def _write_files(
     for name, array in named.items():
         write_array(folder / name, array)
     files = {name: file_digest(folder / name) for name in named}
+    # The manifest comes last, when every array is on the disk under its name: before that, a run that dies would leave
+    # a version that claims files which are not there, or not whole.
     manifest = sealed({"format": FORMAT, "version": number, "files": files, **facts})
     sync_folder(folder)
     write_json(folder / "manifest.json", manifest)

@@ -20,7 +20,16 @@ from nudge_vdb.durable import make_folder, read_json, read_sealed, sealed, write
 from nudge_vdb.errors import BadOption, Locked, StateConflict, StateDamaged
 from nudge_vdb.hold import Hold
 from nudge_vdb.journal import Journal
-from nudge_vdb.snapshot import FORMAT, Content, Version, open_version, require_known_format, write_arrays, write_version
+from nudge_vdb.snapshot import (
+    FORMAT,
+    UNFINISHED,
+    Content,
+    Version,
+    open_version,
+    require_known_format,
+    write_arrays,
+    write_version,
+)
 
 LONGEST_NAME, END_OF_NAME = 60, 32
 """Characters of a folder's name before the digest, and how many of them are the end of a longer name."""
@@ -154,9 +163,19 @@ class State:
         """
         self.require_hold()
         number = 1 + max([self.journal.newest(), *(version.number for version in self.versions())])
-        version = write_version(self._place(number), number, content, facts)
+        with self._locked_if_lost():
+            version = write_version(self._place(number), number, content, facts, self.require_hold)
         self._note(version)
         return version
+
+    @contextmanager
+    def _locked_if_lost(self) -> Iterator[None]:
+        """Say of a failure of the file system that another run has taken over, if it has: it removes what we make."""
+        try:
+            yield
+        except OSError:
+            self.require_hold()
+            raise
 
     def dropped(self) -> dict[int, Version]:
         """Return what is kept of dropped versions, by number: the arrays of :class:`nudge_vdb.dropped.Dropped`.
@@ -180,7 +199,9 @@ class State:
         if remains is not None:  # durable before the version goes: they alone know some base from then on
             self.require_hold()
             shutil.rmtree(self._remains(number), ignore_errors=True)
-            kept["remains"] = write_arrays(self._remains(number), number, remains, {}).manifest["digest"]
+            with self._locked_if_lost():
+                remembered = write_arrays(self._remains(number), number, remains, {}, self.require_hold)
+            kept["remains"] = remembered.manifest["digest"]
         self.journal.add("prune", number=number, **kept)
         self._opened.pop(self._place(number), None)
         shutil.rmtree(self._place(number), ignore_errors=True)
@@ -239,6 +260,8 @@ class State:
         """Finish what a run left that died while it was adding or dropping a version, or that knew no format 2."""
         known = self.journal.kept()
         whole = {version.number: version for version in self.versions()}
+        if (self.folder / UNFINISHED).exists():
+            shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
         for folder in self.folder.glob("versions/*"):
             if folder.name.isdigit() and int(folder.name) not in whole:
                 shutil.rmtree(folder, ignore_errors=True)

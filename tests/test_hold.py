@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import nudge_vdb
 from nudge_vdb.contract import Ability, guarded, request_guard
 from nudge_vdb.errors import BadOption, Locked
 from nudge_vdb.hold import SILENCE, Hold
+from nudge_vdb.phases import Phases
 from nudge_vdb.standing import open_state
 from nudge_vdb.testing import Faulty
 
@@ -222,6 +224,31 @@ def test_a_plan_that_lost_its_hold_keeps_no_version(world, tmp_path):
     with pytest.raises(Locked, match="has taken over"):
         nudge_vdb.plan(slept, world.train, state=tmp_path)
     assert not list(state.folder.glob("versions/*"))
+
+
+def test_a_plan_that_lost_its_hold_reads_no_further_into_the_folder_of_another(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.pages.PAGE_BYTES", 4 * world.collection.width * 20)
+    state = open_state(world.collection, tmp_path)
+    slept = Faulty(world.collection, after={("scan", 2): taken_over(state)})
+    with pytest.raises(Locked, match="has taken over"):
+        nudge_vdb.plan(slept, world.train, state=tmp_path)
+    assert slept.calls["scan"] == 2
+
+
+def test_a_plan_that_lost_its_hold_leaves_the_copy_of_the_vectors_to_who_took_over(world, tmp_path):
+    state = open_state(world.collection, tmp_path)
+
+    class Asleep(Phases):
+        @contextmanager
+        def shown(self, name, total):
+            if name == "snapshot":
+                taken_over(state)()
+            with super().shown(name, total) as step:
+                yield step
+
+    with pytest.raises(Locked, match="has taken over"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path, phases=Asleep())
+    assert (state.pages / "progress.json").exists()
 
 
 def test_a_state_that_was_never_held_takes_nothing(world, tmp_path):

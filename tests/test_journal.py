@@ -2,7 +2,7 @@
 
 import pytest
 
-from nudge_vdb.errors import StateDamaged
+from nudge_vdb.errors import Locked, StateDamaged
 from nudge_vdb.journal import Journal
 
 MOVES = [
@@ -167,3 +167,24 @@ def test_batches_that_were_sent_without_an_answer_are_in_doubt_until_a_move_is_f
     assert journal.in_doubt() == [(b"\x01", b"\x01"), (b"\x02", b"\x02")]
     journal.add("end", **{"to": 0, "from": 0})
     assert Journal(journal.path).in_doubt() == []
+
+
+def test_a_run_that_slept_cuts_off_no_line_of_the_run_that_took_over(path):
+    """It had looked whether it holds the state, and slept before it wrote."""
+    slept, other = Journal(path), Journal(path)
+    other.add("end", **{"to": 2, "from": 1})
+    written, head = path.read_bytes(), head_of(path).read_bytes()
+    with pytest.raises(Locked, match="another run has written"):
+        slept.add("batch", written=1, skipped={})
+    assert (path.read_bytes(), head_of(path).read_bytes()) == (written, head)
+    other.add("begin", **{"to": 1, "from": 2})
+    assert Journal(path).unfinished == 1
+
+
+def test_a_journal_that_was_replaced_by_an_older_one_under_a_run_is_not_filled_up(path):
+    running = Journal(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    older = path.read_bytes()
+    with pytest.raises(Locked, match="another run has written"):
+        running.add("end", **{"to": 2, "from": 1})
+    assert path.read_bytes() == older

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -333,6 +334,54 @@ def test_a_folder_that_cannot_be_written_is_refused_with_what_to_do(obstacle, tm
     )
     with refused, state.locked():
         pytest.fail("what cannot be written cannot be held")
+
+
+class Asleep(Mapping):
+    """Facts of a version, during whose first reading the run that adds it sleeps, and others *act*."""
+
+    def __init__(self, facts, act):
+        self._facts, self._act = facts, act
+
+    def __iter__(self):
+        act, self._act = self._act, lambda: None
+        act()
+        return iter(self._facts)
+
+    def __getitem__(self, name):
+        return self._facts[name]
+
+    def __len__(self):
+        return len(self._facts)
+
+
+@pytest.fixture
+def two_hosts(monkeypatch):
+    """Let the kernel's lock reach one process only, as between hosts that share a folder."""
+    monkeypatch.setattr("filelock.FileLock.acquire", lambda *_, **__: None)
+
+
+def test_a_run_that_slept_while_it_added_a_version_changes_none_of_the_run_that_took_over(state, two_hosts):
+    theirs = content(seed=9)
+
+    def other_host():
+        (state.folder / "holder.json").unlink()
+        other = reopened(state)
+        with other.locked():
+            assert other.add_version(theirs, {**FACTS, "step": 0.5}).number == 1
+
+    with pytest.raises(Locked, match="has taken over"), state.locked():
+        state.add_version(content(), Asleep(FACTS, other_host))
+    assert [found.manifest["step"] for found in reopened(state).versions()] == [0.5]
+    assert bits(reopened(state).version(1).content) == bits(theirs)
+    assert not list((state.folder / "unfinished").glob("*"))
+
+
+def test_what_a_run_left_that_died_while_it_added_a_version_is_removed_by_the_next(state):
+    left = state.folder / "unfinished" / "0123"
+    left.mkdir(parents=True)
+    (left / "manifest.json").write_text("{}")
+    with state.locked():
+        assert not left.exists()
 
 
 BEGIN, END = "begin", "end"
