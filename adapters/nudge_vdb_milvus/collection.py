@@ -17,10 +17,11 @@ from nudge_vdb_milvus.endpoint import Endpoint, endpoint_of
 from nudge_vdb_milvus.fitness import shape_of
 from nudge_vdb_milvus.keys import Pk, key_of, pk_of, places_by_partition, row_of
 from nudge_vdb_milvus.loading import Loaded
-from nudge_vdb_milvus.merging import Merging, Writing
+from nudge_vdb_milvus.merging import Merging, Writing, portions_of
 from nudge_vdb_milvus.notes import Notes
 from nudge_vdb_milvus.opening import described, index_of, require_filter, require_kept, require_partition, traits_of
 from nudge_vdb_milvus.release import release_of
+from nudge_vdb_milvus.revived import Revived
 from nudge_vdb_milvus.rewriting import Rewriting
 from nudge_vdb_milvus.scope import Scope, bounds_of, scope_of
 from nudge_vdb_milvus.searching import Index
@@ -64,7 +65,11 @@ class MilvusCollection:
         self._wire = Wire(endpoint, shape.collection, timeout)
         source = Checked(OwnChannel(self._wire, shape), PublicClient(client, shape, timeout), shape.pk)
         self._table = Table(client, source, shape, release, bounds, timeout)
-        self._writing: Writing = Merging(self._table) if release.merges else Rewriting(self._wire, shape, bounds)
+        if release.merges:
+            revived = Revived(self._wire, shape, description)
+            self._writing: Writing = Merging(self._table, revived, *portions_of(release, bounds, self._table.pace))
+        else:
+            self._writing = Rewriting(self._wire, shape, bounds)
         self._notes = Notes(client, shape.collection, timeout)
         self._diagnosis = Diagnosis(client, endpoint, self._wire, self._table, release, timeout)
         self._loaded = Loaded(client, shape.collection, timeout)

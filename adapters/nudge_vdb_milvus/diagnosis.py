@@ -108,7 +108,10 @@ class Diagnosis:
 
     def _writing(self) -> Iterator[Remark]:
         if self.release.merges:
-            window = "a change of the same vector within the milliseconds between look and write would be lost"
+            window = (
+                "what another writer changes in a row while the engine merges it would be lost, and a row that is "
+                "deleted meanwhile is made anew and then deleted again; docs/engines.md has the windows"
+            )
             yield Remark("writing", f"the vector alone is sent, and the engine merges it into the row; {window}")
             return
         why = f"{self.release} is before 2.6.2" if CAN_MERGE else "pymilvus is too old"

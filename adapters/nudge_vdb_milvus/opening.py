@@ -12,7 +12,7 @@ from nudge_vdb.errors import BadAddress, Refused, UnfitCollection
 from nudge_vdb_milvus.endpoint import Endpoint
 from nudge_vdb_milvus.failures import reading
 from nudge_vdb_milvus.fitness import Description, Shape, metric_of, require_ids_of_its_own, require_rewritable
-from nudge_vdb_milvus.merging import TOLERANCE, rows_fetched_while_one_is_written
+from nudge_vdb_milvus.merging import LITE_PRICE, TOLERANCE, rows_fetched_while_one_is_written
 from nudge_vdb_milvus.release import Release, require_upsert
 from nudge_vdb_milvus.scope import Bounds
 from nudge_vdb_milvus.searching import Index
@@ -52,7 +52,6 @@ def traits_of(endpoint: Endpoint, shape: Shape, bounds: Bounds, release: Release
     # Milvus Lite stores zeros where a vector was left out, and keeps no note of it.
     gaps = {Ability.GAPS} if shape.nullable and not release.lite else set()
     away = set() if release.lite else {Ability.SERVER}
-    guarded = set() if release.merges else {Ability.GUARDED}
     exact = {Ability.EXACT_SEARCH} if Index.of(index or {}).exact else set()
     return Traits(
         collection=endpoint.name_of(shape.collection),
@@ -63,8 +62,8 @@ def traits_of(endpoint: Endpoint, shape: Shape, bounds: Bounds, release: Release
         rescales=False,
         tolerance=TOLERANCE,
         scope=bounds.conditions,
-        abilities=frozenset({Ability.NOTES} | gaps | guarded | exact | away),
-        writing=rows_fetched_while_one_is_written(shape.width),
+        abilities=frozenset({Ability.NOTES, Ability.GUARDED} | gaps | exact | away),
+        writing=LITE_PRICE if release.lite else rows_fetched_while_one_is_written(shape.width),
     )
 
 

@@ -87,6 +87,14 @@ class Wire:
         """Replace the *columns* of *count* rows and nothing else, on an engine that merges."""
         self._upsert(columns, count, partition, _MERGE)
 
+    def delete(self, where: str, partition: str) -> None:
+        """Delete the rows of *partition* (empty: of all) that pass *where*."""
+        request = milvus_pb2.DeleteRequest(
+            db_name=self._database, collection_name=self.collection, partition_name=partition, expr=where
+        )
+        with writing(self.collection):
+            self._call(self._stub.Delete, request)
+
     def close(self) -> None:
         """Close the channel; may be called again."""
         self._channel.close()
