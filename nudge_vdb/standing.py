@@ -10,12 +10,12 @@ from typing import Any, TypeVar, cast
 
 import platformdirs
 
-from nudge_vdb.contract import Collection
+from nudge_vdb.contract import Ability, Collection
 from nudge_vdb.errors import StateConflict, StateDamaged
 from nudge_vdb.given import taking_addresses
 from nudge_vdb.journal import Journal
 from nudge_vdb.lineage import Lineage
-from nudge_vdb.notes import require_own
+from nudge_vdb.notes import own_note, require_own
 from nudge_vdb.pace import Pace
 from nudge_vdb.phases import Phases
 from nudge_vdb.report import Report, plan_report
@@ -29,6 +29,11 @@ Folder = str | Path | None
 
 LOOKS = 5
 """How often a state is read at most that other runs change meanwhile."""
+
+MADE_ANEW = (
+    "the note of this state with the collection is gone, so the collection was dropped and made anew, or restored, "
+    "since then (or the note could never be left): no row that was embedded otherwise meanwhile will be written"
+)
 
 
 def open_state(collection: Collection, folder: Folder = None) -> State:
@@ -158,8 +163,9 @@ def status(collection: Collection, *, state: Folder = None, deep: bool = False) 
     """Return which version is live, which can be applied, whether a write was interrupted, and what to do next.
 
     Up to 1,000 of the rows that were ever moved, or with *deep* all of them, are compared with what the live version
-    says; "rows" holds what was found, None where there is nothing to compare or a write was interrupted. Where
-    vectors of the collection belong to another state, the message says to which.
+    says; "rows" holds what was found, None where there is nothing to compare or a write was interrupted. "note_gone"
+    tells whether the collection was made anew, as it seems. Where vectors of the collection belong to another state,
+    the message says to which.
     """
     home = open_state(collection, state)
     live, unfinished = home.journal.live, home.journal.unfinished
@@ -170,7 +176,8 @@ def status(collection: Collection, *, state: Folder = None, deep: bool = False) 
     ]
     conflict = _conflict(collection, home)
     found = None if conflict or unfinished is not None else _rows(collection, home, deep=deep)
-    said = [_situation(home, live, unfinished, waiting), *_remarks(live, found)]
+    gone = not conflict and _note_is_gone(collection, home)
+    said = [_situation(home, live, unfinished, waiting), *([MADE_ANEW] if gone else []), *_remarks(live, found)]
     return {
         "collection": home.traits.identity,
         "engine": home.traits.engine,
@@ -178,6 +185,7 @@ def status(collection: Collection, *, state: Folder = None, deep: bool = False) 
         "live": live,
         "unfinished": unfinished,
         "prepared": waiting,
+        "note_gone": bool(gone),
         "rows": found and found.counts(),
         "next": None if conflict else _next(home, found),
         "message": conflict or "; ".join(said),
@@ -224,6 +232,12 @@ def _next(home: State, found: Findings | None) -> str | None:
 def way_to(version: int) -> str:
     """Return the command that writes the rows of the live *version* again."""
     return f"nudge-vdb apply ADDRESS {version}" if version else "nudge-vdb rollback ADDRESS --to 0"
+
+
+def _note_is_gone(collection: Collection, home: State) -> bool:
+    """Tell whether some row may be moved, and no note says so, though the engine keeps notes."""
+    moved = home.journal.live or home.journal.unfinished
+    return bool(moved) and Ability.NOTES in home.traits.abilities and own_note(Patient(collection), home.traits) is None
 
 
 def _conflict(collection: Collection, home: State) -> str | None:

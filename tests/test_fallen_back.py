@@ -200,3 +200,30 @@ def test_a_version_planned_anew_after_the_change_of_model_moves_the_new_vectors(
     assert nudge_vdb.verify(world.collection, state=tmp_path).clean
     nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
     assert same(world.vectors(), bases)
+
+
+def test_a_collection_that_was_dropped_and_made_anew_is_told_of_and_no_row_embedded_otherwise_is_written(
+    world, tmp_path, command
+):
+    before, wanted = world.vectors(), tuned(world, tmp_path, carry="on")
+    assert not command("status", "memory://x")[1]["note_gone"]
+    upserted(world, before)
+    of_another_model(world, [f"row {number:03}" for number in range(90)])
+    new = world.vectors()
+    world.collection.kept.clear()
+    code, told = command("status", "memory://x")
+    assert (code, told["note_gone"], told["next"]) == (4, True, "nudge-vdb apply ADDRESS 1")
+    assert "was dropped and made anew, or restored" in told["message"]
+    assert "110 of 200 rows looked at are at their base again" in told["message"]
+    code, told = command("apply", "memory://x", "1")
+    assert (code, told["at_base_again"], told["changed"]) == (4, 110, 90)
+    kept = {text: vector for text, vector in wanted.items() if text >= "row 090"}
+    assert same(world.vectors(), {**{text: new[text] for text in new if text < "row 090"}, **kept})
+    assert not command("status", "memory://x")[1]["note_gone"]
+
+
+def test_a_collection_that_is_at_its_base_needs_no_note(world, tmp_path, command):
+    tuned(world, tmp_path)
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    code, told = command("status", "memory://x")
+    assert (code, told["note_gone"], world.collection.kept) == (0, False, {})
