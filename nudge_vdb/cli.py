@@ -36,6 +36,7 @@ from nudge_vdb.budget import parse_size
 from nudge_vdb.doctor import DEFAULT_ROWS, refuse_obstacles
 from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, BadOption, NotProven, NudgeError
 from nudge_vdb.formats import load
+from nudge_vdb.interruption import take_termination_for_ctrl_c
 from nudge_vdb.progress import ShownPhases
 from nudge_vdb.report import Report
 from nudge_vdb.run import Applied, Plan
@@ -377,6 +378,7 @@ def main() -> None:
     """Run the command line and exit with the status that the outcome calls for."""
     logging.basicConfig(format="%(message)s", handlers=[own_log()])
     spell_out_what_the_terminal_lacks()
+    take_termination_for_ctrl_c()
     try:
         status = app(standalone_mode=False) or DONE
         if status == INTERRUPTED:

@@ -7,12 +7,13 @@ import threading
 
 import pytest
 
-from nudge_vdb.interruption import held_back
+from nudge_vdb.interruption import held_back, take_termination_for_ctrl_c
 
 RUN = """
 import os, signal, sys
 import nudge_vdb
 from nudge_vdb import writeback
+from nudge_vdb.interruption import take_termination_for_ctrl_c
 from nudge_vdb.testing import Faulty
 from tests.conftest import make_world
 
@@ -20,6 +21,8 @@ def send():
     for name in sys.argv[2:]:
         os.kill(os.getpid(), getattr(signal, name))
 
+if "SIGTERM" in sys.argv:
+    take_termination_for_ctrl_c()  # as the command line does
 world = make_world(width=8)
 writeback.BATCH_BYTES = 4 * 8 * 20
 before = world.vectors()
@@ -63,13 +66,54 @@ def lines_of(folder, *signals):
     return ended.stdout.splitlines()
 
 
-def test_what_signals_did_before_they_do_again_afterwards():
+@pytest.fixture
+def own_handlers():
+    """Put back what the tests set."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def theirs(number, frame):
+    """Stand for how a program around deals with a signal."""
+    raise ZeroDivisionError
+
+
+def test_what_signals_did_before_they_do_again_afterwards(own_handlers):
+    take_termination_for_ctrl_c()
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with held_back() as asked:
-        assert not asked()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with held_back() as asked:
+            assert not asked()
+            signal.raise_signal(number)
+            assert asked()
+        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, theirs])
+def test_a_signal_that_the_program_around_deals_with_is_left_to_it(number, handler, own_handlers):
+    signal.signal(number, handler)
+    with held_back():
+        assert signal.getsignal(number) is handler
+
+
+def test_a_program_that_is_told_to_terminate_in_a_move_does_what_it_does_elsewhere(tmp_path):
+    """From Python, nobody asked for the signal to be held back: it ends the process, and the move can be resumed."""
+    run = RUN.replace('if "SIGTERM" in sys.argv', "if False")
+    command = [sys.executable, "-c", run, str(tmp_path / "state"), "SIGTERM"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGTERM
+
+
+def test_the_command_line_takes_a_wish_to_terminate_for_ctrl_c_and_an_ignored_one_for_none(own_handlers):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    take_termination_for_ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
-        assert asked()
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    take_termination_for_ctrl_c()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def test_outside_the_main_thread_nothing_is_held_back():

@@ -254,8 +254,10 @@ WAITING = """
 import os, signal, sys
 import nudge_vdb
 from nudge_vdb import pace
+from nudge_vdb.interruption import take_termination_for_ctrl_c
 from tests.conftest import make_world
 
+take_termination_for_ctrl_c()
 Clock, slept = pace.Clock, []
 
 def sleep(seconds):
