@@ -13,6 +13,8 @@ STATES = {"applied": "live", "applying": "not written whole; repeat the command"
 MARKS = {"fine": "✓", "warning": "!", "obstacle": "✗"}
 SEARCHES = {"search": "a search in the engine's index", "exact": "an exact search in the engine"}
 CHANGES = ("before", "after", "gain", "interval")
+LARGE = 1000
+"""Of fewer rows to write, nothing is said of what that does to the index."""
 WORTH_A_WORD = 0.1
 """Seconds of waiting that are."""
 SHOWN_IDS = 5
@@ -152,6 +154,9 @@ def _plan_notes(report: Report) -> Iterator[str]:
     if report["re_embedded"]:
         yield f"embedded again by their owner, which is their new base: {_rows(report['re_embedded'])}"
     yield from _price(report)
+    if report.get("rows_to_write", 0) >= LARGE:
+        told = [each for each in report.get("advice", []) if each["weight"] == "fine"]  # the others are warnings
+        yield from (f"{each['topic']}: {each['text']}" for each in told)
     if report["status"] in ("prepared", "unproven"):
         yield "nothing was written to the database"
 

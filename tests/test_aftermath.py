@@ -1,11 +1,14 @@
 """Before a move the engine is asked what it will do to index and disk, and after it to do what is due."""
 
 import pytest
+from rich.console import Console
 
 import nudge_vdb
-from nudge_vdb.contract import Remark, Weight
+from nudge_vdb import render
+from nudge_vdb.backends import fill
+from nudge_vdb.contract import Metric, Remark, Weight
 from nudge_vdb.errors import Refused
-from nudge_vdb.testing import MemoryCollection
+from nudge_vdb.testing import MemoryCollection, example_rows
 
 CHEAP = {"step": 0.3, "max_queries": 30}
 
@@ -51,6 +54,23 @@ def test_the_engine_is_told_after_a_move_how_many_rows_were_written_and_not_when
     assert len(collection.told) == 1
     nudge_vdb.rollback(collection, to=0, state=tmp_path)
     assert [rows for rows, _ in collection.told] == [written, written]
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(999, False), (1000, True)])
+def test_the_advice_is_shown_with_the_plan_of_a_large_move(rows, shown, world, tmp_path, capsys):
+    collection = of_kind(Indexed, world)
+    report = nudge_vdb.plan(collection, world.train, state=tmp_path, **CHEAP).report
+    render.plan({**report, "rows_to_write": rows}, Console(width=200))
+    said = capsys.readouterr().out
+    assert ("disk: 0.1 GB" in said) is shown
+    assert said.count("the index is built anew: an hour") == 1
+
+
+@pytest.mark.parametrize("address", ["qdrant+local://{}/db/c", "milvus+lite://{}/all.db/c"])
+def test_both_embedded_engines_say_what_a_move_does_to_the_index(address, tmp_path):
+    fixture = fill(address.format(tmp_path), example_rows(list(range(20))), Metric.COSINE)
+    assert "index" in {remark.topic for remark in fixture.collection.before_move(20)}
+    fixture.close()
 
 
 @pytest.mark.parametrize("member", ["before_move", "after_move"])

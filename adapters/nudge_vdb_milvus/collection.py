@@ -18,6 +18,7 @@ from nudge_vdb_milvus.fitness import shape_of
 from nudge_vdb_milvus.keys import Pk, key_of, pk_of, places_by_partition, row_of
 from nudge_vdb_milvus.loading import Loaded
 from nudge_vdb_milvus.merging import Merging, Writing, portions_of
+from nudge_vdb_milvus.moving import advice
 from nudge_vdb_milvus.notes import Notes
 from nudge_vdb_milvus.opening import described, index_of, require_filter, require_kept, require_partition, traits_of
 from nudge_vdb_milvus.release import release_of
@@ -61,6 +62,7 @@ class MilvusCollection:
         require_partition(client, shape, bounds.partition, timeout)
         index = index_of(client, shape, timeout)
         self._index = Index.of(index or {})
+        self._release = release
         self._traits = traits_of(endpoint, shape, bounds, release, index)
         self._wire = Wire(endpoint, shape.collection, timeout)
         source = Checked(OwnChannel(self._wire, shape), PublicClient(client, shape, timeout), shape.pk)
@@ -166,6 +168,10 @@ class MilvusCollection:
     def leave_note(self, name: str, text: str) -> bool:
         """Keep *text* under *name* among the collection's properties; False where the permissions do not allow it."""
         return self._notes.leave(name, text)
+
+    def before_move(self, rows: int) -> list[Remark]:
+        """Say what writing so many *rows* does to index and disk."""
+        return advice(self._release, rows)
 
     def diagnose(self) -> list[Remark]:
         """Say how the collection is, how it will be read and written, and what is in the way."""

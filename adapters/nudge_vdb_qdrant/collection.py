@@ -31,6 +31,7 @@ from nudge_vdb_qdrant.diagnosis import Diagnosis
 from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.fields import Field, Limits, chosen_field, limits_of
 from nudge_vdb_qdrant.keys import ShardKey
+from nudge_vdb_qdrant.moving import advice
 from nudge_vdb_qdrant.naming import engine_of, is_local, place_of, resolved
 from nudge_vdb_qdrant.notes import keeps_notes, leave_note, notes_in
 from nudge_vdb_qdrant.points import PointStore, Target
@@ -164,6 +165,12 @@ class QdrantCollection:
         """Keep a note in the collection's metadata; for that a key must manage the collection."""
         kept = Ability.NOTES in self._traits.abilities
         return kept and leave_note(self._client, self._name, name, text)
+
+    def before_move(self, rows: int) -> list[Remark]:
+        """Say what writing so many *rows* does to index and disk."""
+        with reading(self._name):
+            info = self._client.get_collection(self._name)
+        return advice(info, self._traits, rows, local=is_local(self._client))
 
     def diagnose(self) -> list[Remark]:
         """Say what the key may do, how the collection stands, and how it is read and written."""
