@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import nudge_vdb
-from nudge_vdb.contract import Metric
+from nudge_vdb.backends import fill
+from nudge_vdb.contract import Metric, Rows
 from nudge_vdb.errors import StateDamaged
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.prune import prune
@@ -152,3 +153,36 @@ def test_damage_to_what_is_kept_of_a_dropped_version_is_noticed(world, tune, tmp
                 nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
         file.write_bytes(held)
     assert nudge_vdb.verify(world.collection, state=tmp_path, deep=True).clean
+
+
+@pytest.mark.parametrize("metric", [Metric.DOT, Metric.COSINE])
+@pytest.mark.parametrize(
+    "address", ["qdrant+local://{}/store/rows?vector=v", "milvus+lite://{}/store.db/rows?vector=v"]
+)
+def test_embedded_engines_give_every_base_back_of_rows_that_come_back_from_a_dropped_version(
+    worlds, address, metric, tmp_path
+):
+    """Also where the engine scales vectors to length 1, and rounds."""
+    world = worlds(metric, width=12)
+    vectors = np.stack([row.vector for row in world.fixture.read().values()])
+    fixture = fill(address.format(tmp_path), Rows(list(range(200)), vectors, [{}] * 200), metric)
+    before = {text: np.asarray(row.vector, np.float32) for text, row in fixture.read().items()}
+
+    def tuned(ends):
+        judged = part_of(world, ends)
+        texts = [[str(int(text.removeprefix("row ")))] for text in judged.rows]
+        judgements = nudge_vdb.Judgements.from_arrays(judged.vectors, texts)
+        plan = nudge_vdb.plan(fixture.collection, judgements, state=tmp_path / "state", step=0.3, **CHEAP)
+        nudge_vdb.apply(plan, force=True)
+        return {text: np.asarray(row.vector, np.float32) for text, row in fixture.read().items()}
+
+    first = tuned("012")
+    tuned("2345")
+    assert prune(fixture.collection, keep=1, state=tmp_path / "state").dropped == [1]
+    texts = list(first)
+    fixture.re_embed([int(text) for text in texts], np.array([first[text] for text in texts]))
+    assert len(nudge_vdb.verify(fixture.collection, state=tmp_path / "state").astray) > 30
+    nudge_vdb.rollback(fixture.collection, to=0, state=tmp_path / "state")
+    now = fixture.read()
+    fixture.close()
+    assert max(np.abs(np.asarray(now[text].vector, np.float32) - before[text]).max() for text in texts) < 1e-6
