@@ -69,7 +69,7 @@ def carry(
     with home.locked():
         require_own(Patient(collection), home)
         live = _live(home)
-        refuse_another_model(live.number, Patient(collection), home)
+        refuse_another_model(live.number, Patient(collection), home, throttle)
         version = _extended(Patient(collection, after_reading=home.require_hold), home, live, phases, budget, gone=gone)
         forget(home.pages)
     applied = apply(as_plan(collection, home, version, phases), force=True, throttle=throttle)

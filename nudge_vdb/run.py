@@ -163,13 +163,14 @@ def apply(plan: Plan, *, force: bool = False, throttle: float | None = None) -> 
             f"{told(plan)} was given; expected a plan, such as nudge_vdb.plan(COLLECTION, JUDGEMENTS) or "
             "nudge_vdb.prepared(COLLECTION, NUMBER) returns"
         )
+    require_rate(throttle)
     home, number = plan.state, plan.version.number
     with home.locked():
         require_own(Patient(plan.collection), home)
         _refuse_unproven(plan, force=force)
         _refuse_orphan(plan)
         if not force and home.journal.unfinished != number:  # what was begun must be finished or undone
-            refuse_another_model(number, Patient(plan.collection), home)
+            refuse_another_model(number, Patient(plan.collection), home, throttle)
         return _move(plan.collection, home, number, plan.report, plan.phases, throttle)
 
 

@@ -105,20 +105,26 @@ def verify_live(
     return findings
 
 
-def glance(number: int, collection: Patient, lineage: Lineage, rows: KeyTable) -> Findings:
+def glance(
+    number: int, collection: Patient, lineage: Lineage, rows: KeyTable, throttle: float | None = None
+) -> Findings:
     """Compare no more than :data:`SAMPLED` of *rows*, drawn at random and always the same, with version *number*."""
-    some = sample(len(rows), SAMPLED, seed=0)
-    return verify_live(number, collection, lineage, lambda _: None, Pace(None), rows.select(some))
+    some, pace = sample(len(rows), SAMPLED, seed=0), Pace(throttle)
+    found = verify_live(number, collection, lineage, lambda _: None, pace, rows.select(some))
+    pace.turn(0)  # the rows that were read have had their time before whatever comes next
+    return found
 
 
-def refuse_another_model(number: int, collection: Patient, home: State) -> None:
+def refuse_another_model(number: int, collection: Patient, home: State, throttle: float | None = None) -> None:
     """Refuse to go on where most rows of version *number* were embedded otherwise since it was made.
+
+    No more than *throttle* rows are read in a second.
 
     Raises:
         StateConflict: its map, its step and its figures hold for the vectors that it was made from alone.
     """
     lineage = Lineage(home, number)
-    found = glance(number, collection, lineage, home.version(number).content.keys)
+    found = glance(number, collection, lineage, home.version(number).content.keys, throttle)
     if found.of_another_model:
         raise StateConflict(f"{of_another_model(number, found)}. Nothing was written; {PLAN_ANEW}")
 

@@ -27,7 +27,7 @@ def small_portions(monkeypatch):
     monkeypatch.setattr("nudge_vdb.pages.PAGE_BYTES", 4 * WIDTH * 100)
     monkeypatch.setattr("nudge_vdb.state.uuid4", lambda: UUID(int=7))
     monkeypatch.setattr("os.fsync", lambda handle: None)  # a process that dies loses nothing; power is feigned
-    monkeypatch.setattr("nudge_vdb.pages.Ahead", AtOnce)  # so that the steps are the same every time
+    monkeypatch.setattr("nudge_vdb.scanning.Ahead", AtOnce)  # so that the steps are the same every time
 
 
 @pytest.fixture
