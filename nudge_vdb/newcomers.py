@@ -64,6 +64,7 @@ def carry(
     budget = budget_of(memory)
     home, phases = known_state(collection, state), phases or Phases()
     if _died_carrying(home):
+        refuse_another_model(int(home.journal.unfinished or 0), Patient(collection), home)  # before anything is written
         resume(collection, state=state, throttle=throttle, phases=phases)
         home = known_state(collection, state)
     with home.locked():

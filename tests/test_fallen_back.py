@@ -227,3 +227,24 @@ def test_a_collection_that_is_at_its_base_needs_no_note(world, tmp_path, command
     nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
     code, told = command("status", "memory://x")
     assert (code, told["note_gone"], world.collection.kept) == (0, False, {})
+
+
+def test_a_carry_that_died_before_a_change_of_model_is_not_finished_by_the_next_and_the_named_way_works(
+    world, tmp_path
+):
+    def die():
+        raise KeyboardInterrupt
+
+    tuned(world, tmp_path, carry="on")
+    world.fixture.re_embed(["row 190"], world.train.vectors[:1])
+    with pytest.raises(KeyboardInterrupt):
+        nudge_vdb.carry(Faulty(world.collection, before={("write", 1): die}), state=tmp_path)
+    of_another_model(world, [f"row {number:03}" for number in range(150)])
+    counted, bases = Faulty(world.collection), world.vectors()
+    with pytest.raises(StateConflict, match="another model"):
+        nudge_vdb.carry(counted, state=tmp_path)
+    assert counted.calls["write"] == 0
+    tuned(world, tmp_path, carry="on")
+    assert nudge_vdb.verify(world.collection, state=tmp_path).clean
+    nudge_vdb.rollback(world.collection, to=0, state=tmp_path)
+    assert all(np.abs(world.vectors()[text] - bases[text]).max() <= 1e-6 for text in bases if text < "row 150")
