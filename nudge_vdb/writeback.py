@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import compress
@@ -12,7 +12,7 @@ from itertools import compress
 import numpy as np
 
 from nudge_vdb.contract import Ability, Collection, Mask, Outcome, RowKey, Vectors, agree, guarded
-from nudge_vdb.errors import BadInput, Stopped, Unfinished
+from nudge_vdb.errors import BadInput, EngineError, Refused, StateConflict, Stopped, Unfinished
 from nudge_vdb.interruption import held_back
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import require_standing, sign
@@ -109,7 +109,8 @@ def move_to(
     state.journal.add("begin", **{"to": number, "from": start, "rows": len(keys), "next": next(iter(spans), None)})
     noted = sign(collection, state)
     tally, patience, looked = Tally(), chosen_patience(), -SECONDS_BETWEEN_LOOKS
-    with held_back() as asked_to_stop, _unfinished_on_failure(state, start):
+    look: Callable[[], None] = partial(require_standing, collection, state) if noted else _nothing
+    with held_back() as asked_to_stop, _unfinished_on_failure(state, start, look):
         for part, following in zip(parts, [*spans[1:], None], strict=False):  # of no rows, no part
             waited = pace.turn(len(part), asked_to_stop)
             if asked_to_stop():
@@ -121,28 +122,49 @@ def move_to(
             state.journal.add("batch", **done, **({"waited": round(waited, 3)} if waited else {}))
             tally.add(batch)
             progress(part.stop)
-            if noted and time.monotonic() - looked >= SECONDS_BETWEEN_LOOKS:
-                require_standing(collection, state)
+            if time.monotonic() - looked >= SECONDS_BETWEEN_LOOKS:
+                look()
                 looked = time.monotonic()
-        if noted:
-            require_standing(collection, state)
+        look()
         if Outcome.UNKNOWN.value not in tally.skipped:
             state.journal.add("end", **{"to": number, "from": start})
     return tally
 
 
+def _nothing() -> None:
+    """Look at nothing: no note could be left."""
+
+
 @contextmanager
-def _unfinished_on_failure(state: State, start: int) -> Iterator[None]:
-    """Say of a failure that rows were written before it, and how to go on: bad input means that nothing was."""
+def _unfinished_on_failure(state: State, start: int, look: Callable[[], None]) -> Iterator[None]:
+    """Say of a failure that rows were written before it, and how to go on: bad input means that nothing was.
+
+    Where the engine refuses, *look* tells whether the collection still is what it was: that is then the reason.
+    """
     try:
         yield
+    except Refused as exc:
+        with suppress(EngineError):
+            _look_for_the_reason(state, start, look, exc)
+        raise Refused(f"{exc}; {_unfinished(state, start)}") from exc
     except (BadInput, OSError) as exc:
-        done, total = state.journal.progress()
         what = f"the state folder {state.folder} cannot be written: {exc}" if isinstance(exc, OSError) else str(exc)
-        raise Unfinished(
-            f"{what}; the move of {state.traits.identity} is unfinished, and at least {done:,} of {total:,} rows were "
-            f"looked at and written where needed; {way_on(start)}"
-        ) from exc
+        raise Unfinished(f"{what}; {_unfinished(state, start)}") from exc
+
+
+def _look_for_the_reason(state: State, start: int, look: Callable[[], None], failure: Refused) -> None:
+    try:
+        look()
+    except StateConflict as exc:
+        raise Unfinished(f"{exc}; {_unfinished(state, start)}; the engine says: {failure}") from failure
+
+
+def _unfinished(state: State, start: int) -> str:
+    done, total = state.journal.progress()
+    return (
+        f"the move of {state.traits.identity} is unfinished, and at least {done:,} of {total:,} rows were looked at "
+        f"and written where needed; {way_on(start)}"
+    )
 
 
 def way_on(start: int) -> str:

@@ -12,11 +12,11 @@ import pytest
 import nudge_vdb
 from nudge_vdb.adopt import adopt
 from nudge_vdb.contract import Ability, agree
-from nudge_vdb.errors import Locked, StateConflict, StateDamaged, Unfinished
+from nudge_vdb.errors import Locked, NudgeError, Refused, StateConflict, StateDamaged, Unfinished
 from nudge_vdb.notes import sign
 from nudge_vdb.prune import prune
 from nudge_vdb.standing import open_state
-from nudge_vdb.testing import MemoryCollection
+from nudge_vdb.testing import Faulty, MemoryCollection
 
 CHEAP = {"step": 0.3, "max_queries": 30}
 
@@ -411,6 +411,38 @@ def test_a_move_that_meets_another_states_note_stops_before_its_next_batch(world
     with pytest.raises(Unfinished, match=r"theirs.* has begun to move"):
         nudge_vdb.apply(mine, force=True)
     assert open_state(world.collection, tmp_path / "mine").journal.progress()[0] == 20
+
+
+def refused_at_the_second_batch(world, tmp_path, monkeypatch, before):
+    """Apply a plan of which the engine refuses the second batch, after *before* was done; return the failure."""
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 20)
+    monkeypatch.setattr("nudge_vdb.writeback.SECONDS_BETWEEN_LOOKS", 3600.0)
+    _, mine, _ = prepared_twice(world, tmp_path)
+
+    def refuse():
+        before()
+        raise Refused("expected dim: 24, got 8")
+
+    hooked = Faulty(world.collection, before={("write", 2): refuse})
+    with pytest.raises(NudgeError) as failure:
+        nudge_vdb.apply(replace(mine, collection=hooked), force=True)
+    return failure.value
+
+
+def test_a_batch_that_is_refused_since_the_collection_was_made_anew_is_told_so(world, tmp_path, monkeypatch):
+    failure = refused_at_the_second_batch(world, tmp_path, monkeypatch, world.collection.kept.clear)
+    assert isinstance(failure, Unfinished)
+    assert "restored, emptied or made anew during the move" in str(failure)
+    assert "at least 20 of" in str(failure)
+    assert str(failure).endswith("the engine says: expected dim: 24, got 8")
+
+
+def test_a_batch_that_is_refused_for_another_reason_says_so_and_how_to_go_on(world, tmp_path, monkeypatch):
+    failure = refused_at_the_second_batch(world, tmp_path, monkeypatch, lambda: None)
+    assert type(failure) is Refused
+    assert str(failure).startswith("expected dim: 24, got 8; the move of memory:")
+    assert "at least 20 of" in str(failure)
+    assert "rollback ADDRESS --to 0" in str(failure)
 
 
 def test_a_disk_that_fills_up_in_a_move_is_said_with_the_rows_written_and_the_way_on(world, tmp_path, monkeypatch):
