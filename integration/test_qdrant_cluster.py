@@ -58,6 +58,10 @@ class TestSixShards(CollectionContract):
         fixture.insert(rows)
         return fixture
 
+    @pytest.mark.xfail(strict=True, reason="Qdrant cannot compare and replace in one request; docs/engines.md")
+    def test_a_vector_that_is_changed_between_look_and_write_is_left_alone(self, fixture):
+        super().test_a_vector_that_is_changed_between_look_and_write_is_left_alone(fixture)
+
 
 class TestSixShardsOverRest(TestSixShards):
     options = {"vector": "title", "grpc_port": "1"}

@@ -32,6 +32,10 @@ class TestScope(CollectionContract):
         crowd(fixture, {"team": "b", "size": 3}, {"team": "a", "size": 4}, {})
         return fixture
 
+    @pytest.mark.xfail(strict=True, reason="Qdrant cannot compare and replace in one request; docs/engines.md")
+    def test_a_vector_that_is_changed_between_look_and_write_is_left_alone(self, fixture):
+        super().test_a_vector_that_is_changed_between_look_and_write_is_left_alone(fixture)
+
 
 class TestScopeOverRest(TestScope):
     options = {**TestScope.options, "grpc_port": 1}

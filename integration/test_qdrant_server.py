@@ -33,6 +33,10 @@ class TestUnnamedCosine(CollectionContract):
     def open_filled(self, rows: Rows, metric: Metric, tmp_path) -> Fixture:
         return fill(self.qdrant.address(name_of(tmp_path), **self.options), rows, metric)
 
+    @pytest.mark.xfail(strict=True, reason="Qdrant cannot compare and replace in one request; docs/engines.md")
+    def test_a_vector_that_is_changed_between_look_and_write_is_left_alone(self, fixture):
+        super().test_a_vector_that_is_changed_between_look_and_write_is_left_alone(fixture)
+
 
 class TestUnnamedDot(TestUnnamedCosine):
     metric = Metric.DOT

@@ -30,6 +30,10 @@ class TestUnnamedCosine(CollectionContract):
         query = f"?vector={self.vector}" if self.vector else ""
         return fill(f"qdrant+local://{tmp_path}/db/articles{query}", rows, metric)
 
+    @pytest.mark.xfail(strict=True, reason="Qdrant cannot compare and replace in one request; docs/engines.md")
+    def test_a_vector_that_is_changed_between_look_and_write_is_left_alone(self, fixture):
+        super().test_a_vector_that_is_changed_between_look_and_write_is_left_alone(fixture)
+
 
 class TestUnnamedDot(TestUnnamedCosine):
     metric = Metric.DOT

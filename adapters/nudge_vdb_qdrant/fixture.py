@@ -10,7 +10,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from nudge_vdb.address import Address
-from nudge_vdb.contract import Metric, Rows, StoredRow, Vectors
+from nudge_vdb.contract import Metric, RowKey, Rows, StoredRow, Vectors
 from nudge_vdb.errors import BadOption
 from nudge_vdb_qdrant.collection import QdrantCollection
 from nudge_vdb_qdrant.keys import ShardKey, parsed_id
@@ -111,6 +111,18 @@ class QdrantFixture:
     def reopen(self) -> QdrantCollection:
         """Return another collection through the same client: a folder of local mode is one client's alone."""
         return QdrantCollection(self._client, self._name, self._vector, scope=self._scope, shard_key=self._shard_key)
+
+    def interpose(self, act: Callable[[], None]) -> None:
+        """Act when the next write has looked at its rows, and is about to update them."""
+        shards = self.collection._shards
+        update = shards.update
+
+        def acted(keys: Sequence[RowKey], vectors: Vectors) -> Any:  # noqa: ANN401 - as what it stands for
+            shards.update = update  # type: ignore[method-assign]
+            act()
+            return update(keys, vectors)
+
+        shards.update = acted  # type: ignore[method-assign]
 
     def _upsert(self, rows: Rows, values: Mapping[str, Any]) -> None:
         for shard_key, places in self._parted(rows.ids).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from nudge_vdb.testing.filled import Filled
 FEW = 12
 BATCH = 2730
 DEEP = 1000
+SAME_DIRECTION = 0.999
 ENOUGH_FOUND = 0.9
 """The share of rows that an index must find by their own vectors."""
 
@@ -175,25 +177,31 @@ class Writes(Filled):
         texts = texts_of(collection, keys)
         assert agree(vectors_of(fixture.read(), texts), vectors_of(before, texts), 0.0).all()
 
-    def test_what_another_writer_does_between_look_and_write_stands(self, fixture: Fixture) -> None:
+    def test_a_row_that_is_deleted_between_look_and_write_stays_deleted(self, fixture: Fixture) -> None:
+        texts, outcomes = self._written_while(fixture, lambda texts: fixture.delete([self._id_of(texts[3])]))
+        assert texts[3] not in fixture.read(), "a row that was deleted meanwhile has come back"
+        assert outcomes[3] is not Outcome.WRITTEN
+
+    def test_a_vector_that_is_changed_between_look_and_write_is_left_alone(self, fixture: Fixture) -> None:
+        theirs = turned(scan_all(fixture.collection, 1000)[1], 2.0)[[1]]
+        texts, outcomes = self._written_while(fixture, lambda texts: fixture.re_embed([self._id_of(texts[1])], theirs))
+        assert outcomes[1] is not Outcome.WRITTEN
+        held = vectors_of(fixture.read(), [texts[1]])
+        assert agree(held, self._fetched(fixture.collection, texts[1]), 0.0).all()
+        direction = held @ theirs.T / np.linalg.norm(held) / np.linalg.norm(theirs)
+        assert direction > SAME_DIRECTION, "a vector of another writer was overwritten"
+
+    def _fetched(self, collection: Collection, text: str) -> Vectors:
+        return fetch(collection, [key for key in collection.locate([text]) if key is not None])[0]
+
+    def _written_while(self, fixture: Fixture, act: Callable[[list[str]], None]) -> tuple[list[str], list[Outcome]]:
+        """Write five rows while another writer acts; return their texts and outcomes."""
         collection = fixture.collection
         interpose = ability_of(fixture, "interpose")
         keys, vectors = scan_all(collection, 1000)
         texts = texts_of(collection, keys[:5])
-        theirs = turned(vectors, 2.0)[[1]]
-
-        def act() -> None:
-            fixture.re_embed([self._id_of(texts[1])], theirs)
-            fixture.delete([self._id_of(texts[3])])
-
-        interpose(act)
-        outcomes = write(collection, keys[:5], turned(vectors)[:5], vectors[:5])
-        after = fixture.read()
-        assert texts[3] not in after, "a row that was deleted meanwhile has come back"
-        written = vectors_of(after, [texts[1]])
-        assert not agree(written, turned(vectors)[[1]], collection.traits.tolerance).any()
-        assert outcomes[1] is not Outcome.WRITTEN
-        assert outcomes[3] is not Outcome.WRITTEN
+        interpose(lambda: act(texts))
+        return texts, write(collection, keys[:5], turned(vectors)[:5], vectors[:5])
 
     def test_thousands_of_rows_are_read_written_and_found_like_a_few(self, fixture: Fixture) -> None:
         if not self.many:
