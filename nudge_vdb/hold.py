@@ -8,13 +8,14 @@ import os
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from nudge_vdb.durable import write_json
 from nudge_vdb.errors import BadOption, Locked
@@ -56,7 +57,9 @@ class Hold:
             BadOption: the file system of the folder keeps no locks.
         """
         try:
-            self._lock.acquire()
+            with warnings.catch_warnings():  # of a lock that is none, which is refused below
+                warnings.simplefilter("ignore", UserWarning)
+                self._lock.acquire()
         except Timeout as exc:
             raise Locked(_named(_holder(self._file))) from exc
         except NotImplementedError as exc:
@@ -66,6 +69,8 @@ class Hold:
                 raise _without_locks(self._file.parent) from exc
             raise
         try:
+            if isinstance(self._lock, SoftFileLock):  # a file that the library takes for a lock outlives a killed run
+                raise _without_locks(self._file.parent)
             if _alive(self._file):
                 raise Locked(_named(_holder(self._file)))
             write_json(self._file, self._me)

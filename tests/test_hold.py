@@ -117,6 +117,21 @@ def test_a_file_system_without_locks_is_refused_in_words(folder, failure, monkey
         take(folder)
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_system_that_cannot_lock_is_refused_in_words_and_nothing_else_is_taken_for_a_lock(
+    number, world, tmp_path, monkeypatch
+):
+    def cannot(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", cannot)
+    with pytest.raises(BadOption, match=r"keeps no locks, so two runs could write at once; .*--state"):
+        nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    assert not list(tmp_path.glob("*/holder.json"))
+    monkeypatch.undo()
+    assert nudge_vdb.plan(world.collection, world.train, state=tmp_path).version.number == 1
+
+
 def test_a_dead_holder_of_this_machine_is_taken_over_at_once(folder):
     assert subprocess.run([sys.executable, "-c", DYING_HOLDER, folder], check=False).returncode == 1
     assert (folder / "holder.json").exists()
