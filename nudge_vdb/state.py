@@ -93,14 +93,19 @@ class State:
             self._make(hold)
             yield
         except OSError as exc:
-            elsewhere = exc.filename is not None and not Path(str(exc.filename)).is_relative_to(self.root)
-            if exc.errno not in UNWRITABLE or elsewhere:  # an embedded engine writes files of its own
+            if not self.is_unwritable(exc):
                 raise
             raise self._unwritable(exc) from exc
         finally:
             if self._hold is hold:  # one who was refused must not take the hold from who has it
                 self._hold = None
             hold.release()
+
+    def is_unwritable(self, failure: OSError) -> bool:
+        """Tell whether *failure* is of this folder: engines write files of their own, clients have sockets."""
+        elsewhere = failure.filename is not None and not Path(str(failure.filename)).is_relative_to(self.root)
+        plain = failure.errno is not None or type(failure) is OSError  # a timeout has no number either
+        return failure.errno in UNWRITABLE and plain and not elsewhere
 
     def require_hold(self) -> None:
         """Return if this run still holds the state alone, as it must before it writes to the database or to the state.

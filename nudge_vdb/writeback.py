@@ -148,6 +148,8 @@ def _unfinished_on_failure(state: State, start: int, look: Callable[[], None]) -
             _look_for_the_reason(state, start, look, exc)
         raise Refused(f"{exc}; {_unfinished(state, start)}") from exc
     except (BadInput, OSError) as exc:
+        if isinstance(exc, OSError) and not state.is_unwritable(exc):
+            raise
         what = f"the state folder {state.folder} cannot be written: {exc}" if isinstance(exc, OSError) else str(exc)
         raise Unfinished(f"{what}; {_unfinished(state, start)}") from exc
 

@@ -132,6 +132,20 @@ def test_a_system_that_cannot_lock_is_refused_in_words_and_nothing_else_is_taken
     assert nudge_vdb.plan(world.collection, world.train, state=tmp_path).version.number == 1
 
 
+@pytest.mark.parametrize(
+    "failure", [TimeoutError("timed out"), ConnectionError("reset"), OSError(errno.ECONNRESET, "")]
+)
+def test_a_failure_of_a_client_is_not_taken_for_one_of_the_state_folder(failure, world, tmp_path):
+    def fail():
+        raise failure
+
+    plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
+    with pytest.raises(type(failure)):
+        nudge_vdb.plan(Faulty(world.collection, before={("scan", 1): fail}), world.train, state=tmp_path)
+    with pytest.raises(type(failure)):
+        nudge_vdb.apply(replace(plan, collection=Faulty(world.collection, before={("write", 1): fail})), force=True)
+
+
 def test_a_dead_holder_of_this_machine_is_taken_over_at_once(folder):
     assert subprocess.run([sys.executable, "-c", DYING_HOLDER, folder], check=False).returncode == 1
     assert (folder / "holder.json").exists()
