@@ -112,6 +112,8 @@ def move_to(
     look: Callable[[], None] = partial(require_standing, collection, state) if noted else _nothing
     with held_back() as asked_to_stop, _unfinished_on_failure(state, start, look):
         for part, following in zip(parts, [*spans[1:], None], strict=False):  # of no rows, no part
+            # Rows are read after the wait, never before: in it their owner may embed them again, and what was read
+            # earlier would be sent over that as if it still were expected.
             waited = pace.turn(len(part), asked_to_stop)
             if asked_to_stop():
                 raise Stopped(f"stopped with {part.start:,} of {len(keys):,} rows done; {way_on(start)}")
