@@ -32,6 +32,8 @@ class Family:
     """(candidates,)"""
     carries: Sequence[Carry | None]
     """(candidates,): None where unjudged rows stay."""
+    queries: Ints
+    """(nq,): the places of the scored queries among those that train."""
 
     @property
     def carrying(self) -> bool:
@@ -41,7 +43,7 @@ class Family:
     def select(self, kept: Ints) -> Family:
         """Return the candidates *kept*."""
         table = Table(self.table.warm[kept], self.table.cold[kept])
-        return Family(table, self.steps[kept], [self.carries[place] for place in kept])
+        return Family(table, self.steps[kept], [self.carries[place] for place in kept], self.queries)
 
     def among(self, steps: Floats) -> Family:
         """Return the base and the candidates at one of *steps*."""
@@ -79,7 +81,7 @@ class Sitting:
     def plain(self) -> Family:
         """The candidates that leave unjudged rows at their base."""
         steps = self.options.steps
-        return Family(self.course.table(self.exam, steps), steps, [None] * len(steps))
+        return Family(self.course.table(self.exam, steps), steps, [None] * len(steps), self.places)
 
     @cached_property
     def carried(self) -> Family:
@@ -87,7 +89,8 @@ class Sitting:
         steps = CARRY_STEPS if self.options.step is None else np.array([self.options.step])
         base, table = self.plain.table, self.course.carried_table(self.exam, steps)
         joined = Table(np.concatenate([base.warm[:1], table.warm]), np.concatenate([base.cold[:1], table.cold]))
-        return Family(joined, np.append(0.0, np.repeat(steps, len(CARRIES))), [None, *CARRIES * len(steps)])
+        every = np.append(0.0, np.repeat(steps, len(CARRIES)))
+        return Family(joined, every, [None, *CARRIES * len(steps)], self.places)
 
 
 def affordable(rows: int) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nudge_vdb.candidates import Family, Sitting
 from nudge_vdb.exam import Exam
+from nudge_vdb.live import Live
 from nudge_vdb.matching import Judged, some_queries
 from nudge_vdb.nudge import Floats
 from nudge_vdb.options import Options
@@ -63,18 +64,29 @@ class Choice:
         return np.asarray(self.family.table.warm[self.place])
 
 
-def choose_step(course: Course, train: Judged, options: Options) -> Choice:
-    """Score the judged queries at every candidate, choose the best for the mix, and prove it."""
+def choose_step(course: Course, train: Judged, options: Options, now: Live | None = None) -> Choice:
+    """Score the judged queries at every candidate, choose the best for the mix, and prove it.
+
+    Nothing is said to pass that is worse than the version that is live *now*.
+    """
     share = cold_share(course, train, options)
     if not share.exists:
         options = replace(options, max_cold_loss=None)
     sitting, family, carrying = _drawn(course, train, share.value, options)
     verdict = judge(family.table, share.value, options)
-    stopped = share.exists and not verdict.proof.proven
-    others = list(alternatives(sitting, family, share.value, sitting.options)) if stopped else []
     place = family.best(share.value, options)
     scored = some_queries(train, sitting.places)
+    beaten = _beaten(now, train, family, place)
+    stopped = share.exists and (beaten or not verdict.proof.proven)
+    passing = alternatives(sitting, family, share.value, sitting.options) if stopped else iter(())
+    others = [figures for figures, each, best in passing if not _beaten(now, train, each, best)]
     return Choice(sitting.course, scored, sitting.exam, family, place, share, verdict, carrying, others)
+
+
+def _beaten(now: Live | None, train: Judged, family: Family, place: int) -> bool:
+    """Tell whether the version that is live *now* is better than the candidate at *place*."""
+    queries = some_queries(train, family.queries).judgements
+    return now is not None and now.better(queries, family.table.warm[place])
 
 
 def _drawn(course: Course, train: Judged, share: float, options: Options) -> tuple[Sitting, Family, Figures]:

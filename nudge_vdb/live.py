@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from nudge_vdb.judgements import Judgements
 from nudge_vdb.nudge import Floats
 from nudge_vdb.options import Options
 from nudge_vdb.ranking import scores
-from nudge_vdb.selection import FEWEST_QUERIES
+from nudge_vdb.selection import FEWEST_QUERIES, change
 from nudge_vdb.snapshot import Version
 
 Figures = dict[str, Any]
+
+ROUNDING = 1e-9
+"""A difference of two means that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,15 @@ class Live:
     ground: Ground
     version: Version
     options: Options
+    known: dict[bytes, Floats] = field(default_factory=dict)
+    """What queries score that were asked for before, by the digest of their judgements."""
 
     def compared(self, judgements: Judgements, planned: Floats) -> Figures:
         """Compare with a plan that scores *planned* (nq,), on the queries that the live version was not trained on.
 
         The plan's scores leave each query out, or never saw it; the live version's cannot, so queries that it was
-        trained on do not count. Of fewer than 20 others, only the number is given.
+        trained on do not count. Of fewer than 20 others, only the number is given. The plan is worse where its mean
+        over the others is lower.
         """
         unseen = np.flatnonzero(~self.version.content.seen.has(judgements))
         figures: Figures = {"version": self.version.number, "queries": len(unseen)}
@@ -42,8 +49,15 @@ class Live:
             return {**figures, "reason": obstacle}
         if len(unseen) < FEWEST_QUERIES:
             return figures
-        live = self._scores(judgements)[unseen]
-        return {**figures, "live": float(live.mean()), "after": float(planned[unseen].mean())}
+        live, after = self._scores(judgements)[unseen], planned[unseen]
+        found = change(live, after, self.options.confidence, self.options.seed)
+        told = {"live": found.before, "after": found.after, "gain": found.gain}
+        ends = {"gain_low": found.gain_low, "gain_high": found.gain_high}
+        return {**figures, **told, **ends, "worse": found.gain < -ROUNDING}
+
+    def better(self, judgements: Judgements, planned: Floats) -> bool:
+        """Tell whether the live version is better than a plan that scores *planned* (nq,) on *judgements*."""
+        return bool(self.compared(judgements, planned).get("worse", False))
 
     def _obstacle(self) -> str | None:
         """Return why the scores of a query-side form, which searches multiply their queries for, cannot be told."""
@@ -56,6 +70,13 @@ class Live:
         return None
 
     def _scores(self, judgements: Judgements) -> Floats:
+        digest = hashlib.blake2b(np.ascontiguousarray(judgements.vectors).data, digest_size=16)
+        digest.update(repr((judgements.rows, judgements.grades.tobytes())).encode())
+        if digest.digest() not in self.known:
+            self.known[digest.digest()] = self._scored(judgements)
+        return self.known[digest.digest()]
+
+    def _scored(self, judgements: Judgements) -> Floats:
         metric, measure = self.collection.traits.metric, self.options.measure
         sent = as_sent(judgements, self.version.content.query_map)
         ground = self.ground
@@ -80,9 +101,16 @@ def warnings(comparisons: Mapping[str, Figures]) -> list[str]:
             else f"version {found['version']}, which is live, was trained on these queries, so it cannot be compared "
             "with this plan; give other queries with --test to compare them"
         ]
-    return [
+    return [_better(name, found) for name, found in known.items() if found["worse"]]
+
+
+def obstacle(comparisons: Mapping[str, Figures]) -> str | None:
+    """Return why a plan is not proven that is worse than the live version by one of *comparisons*, None if by none."""
+    return next((_better(name, found) for name, found in comparisons.items() if found.get("worse")), None)
+
+
+def _better(name: str, found: Figures) -> str:
+    return (
         f"version {found['version']}, which is live, is better than this plan on the {found['queries']} {name} queries "
         f"that it was not trained on: {found['live']:.4f} against {found['after']:.4f}"
-        for name, found in known.items()
-        if found["live"] > found["after"]
-    ]
+    )

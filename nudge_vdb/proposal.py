@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,19 +54,25 @@ def propose(
     train = match(judgements, keys, ground, options)
     held_out = {name: match(given, keys, ground, options) for name, given in apart.items()}
     course = set_course(train, list(held_out.values()), ground, options, collection.traits)
-    choice = choose_step(course, train, options)
+    now = None if live is None else Live(collection, ground, live, options)
+    choice = choose_step(course, train, options, now)
     placement = placed(choice)
     content = moved(choice, placement, Seen.of(judgements))
     refuse_vanishing(content, choice.step, ground.text_of)
     strange = unlike(choice.course, choice.exam, options.seed)
-    now = None if live is None else Live(collection, ground, live, options)
     apart_figures = {name: _held_out(course, judged, choice, placement, now) for name, judged in held_out.items()}
     scored_now = now.compared(choice.scored.judgements, choice.warm) if now else None
     comparisons = {"scored": scored_now, **{name: found.get("against_live") for name, found in apart_figures.items()}}
+    known = {name: found for name, found in comparisons.items() if found}
+    worse = [name for name, found in known.items() if found.get("worse")]
+    if strange or set(worse) & set(held_out):
+        choice = replace(choice, alternatives=[])  # they were not held against these queries
+    beaten, moves = live_version.obstacle(known), len(content.keys) > 0
+    obstacles = [each for each in (beaten, strange and STRANGE, None if moves else NO_STEP) if each]
     return Proposal(
         content,
         {
-            **_gain(choice, options, moves=len(content.keys) > 0, strange=strange is not None),
+            **_gain(choice, options, obstacles),
             "rows": ground.pages.rows,
             "queries": len(train.judgements),
             "scored_queries": len(choice.exam.units),
@@ -80,17 +86,16 @@ def propose(
                 *(warning for warning in (strange, _cold_fall(choice, options)) if warning),
                 *_overlaps(judgements, held_out),
                 *_at_base_again(ground, live),
-                *live_version.warnings({name: found for name, found in comparisons.items() if found}),
+                *live_version.warnings(known),
             ],
         },
     )
 
 
-def _gain(choice: Choice, options: Options, *, moves: bool, strange: bool) -> dict[str, Any]:
+def _gain(choice: Choice, options: Options, obstacles: list[str]) -> dict[str, Any]:
     found = choice.verdict.figures
-    for obstacle, there in ((STRANGE, strange), (NO_STEP, not moves)):
-        if there:
-            found |= {"proven": False, "reason": obstacle}
+    if obstacles:
+        found |= {"proven": False, "reason": obstacles[-1]}
     carry = choice.carry
     return {
         "method": options.method,
@@ -107,7 +112,7 @@ def _gain(choice: Choice, options: Options, *, moves: bool, strange: bool) -> di
         "cold_rows": choice.share.exists,
         "max_cold_loss": options.max_cold_loss,
         **found,
-        "alternatives": [] if strange else choice.alternatives,
+        "alternatives": choice.alternatives,
     }
 
 

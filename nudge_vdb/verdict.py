@@ -15,6 +15,8 @@ from nudge_vdb.scoring import Table
 from nudge_vdb.selection import Change, Proof, candidates_for, change, mixed, prove, scored_at
 
 Figures = dict[str, Any]
+Passing = tuple[Figures, Family, int]
+"""The figures of what would pass, and the candidate that it would choose."""
 
 OTHER_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Cold shares that are tried when a plan is stopped."""
@@ -54,7 +56,7 @@ def _stopped(proof: Proof, cold: Change, most: float | None) -> Proof:
     return replace(proof, proven=False, reason=reason)
 
 
-def alternatives(sitting: Sitting, family: Family, share: float, options: Options) -> Iterator[Figures]:
+def alternatives(sitting: Sitting, family: Family, share: float, options: Options) -> Iterator[Passing]:
     """Yield what would pass instead of a plan that was stopped: a smaller step, carrying or not, other cold shares.
 
     Each is judged by the candidates that are left with the options that it names, and those of the plan.
@@ -65,7 +67,7 @@ def alternatives(sitting: Sitting, family: Family, share: float, options: Option
     yield from _other_shares(family, share, options, same)
 
 
-def _smaller_step(family: Family, share: float, options: Options, same: str) -> Iterator[Figures]:
+def _smaller_step(family: Family, share: float, options: Options, same: str) -> Iterator[Passing]:
     """Yield the best smaller step among those that cost rows nobody judged no more than is allowed."""
     cold, most = family.table.cold.mean(axis=1), options.max_cold_loss or 0.0
     kept = family.select(np.flatnonzero(cold >= cold[0] - most))
@@ -76,7 +78,7 @@ def _smaller_step(family: Family, share: float, options: Options, same: str) -> 
         )
 
 
-def _other_carry(sitting: Sitting, family: Family, share: float, options: Options) -> Iterator[Figures]:
+def _other_carry(sitting: Sitting, family: Family, share: float, options: Options) -> Iterator[Passing]:
     """Yield whether unjudged rows should be carried instead of left, or left instead of carried."""
     if family.carrying:
         yield from _passing(sitting.plain, share, options, "--carry off")
@@ -90,7 +92,7 @@ def _other_carry(sitting: Sitting, family: Family, share: float, options: Option
         yield from found or _first_share(other.carried, _above(share), options, "--carry on ", "")
 
 
-def _other_shares(family: Family, share: float, options: Options, same: str) -> Iterator[Figures]:
+def _other_shares(family: Family, share: float, options: Options, same: str) -> Iterator[Passing]:
     """Yield the nearest cold shares below and above *share*."""
     for shares in (_below(share), _above(share)):
         yield from _first_share(family, shares, options, "", same)
@@ -104,7 +106,7 @@ def _above(share: float) -> list[float]:
     return [each for each in OTHER_SHARES if each > share]
 
 
-def _first_share(family: Family, shares: list[float], options: Options, before: str, behind: str) -> Iterator[Figures]:
+def _first_share(family: Family, shares: list[float], options: Options, before: str, behind: str) -> Iterator[Passing]:
     """Yield the first of *shares* that passes."""
     for each in shares:
         if found := list(_passing(family, each, options, f"{before}--cold-share {each:g}{behind}")):
@@ -112,10 +114,11 @@ def _first_share(family: Family, shares: list[float], options: Options, before: 
             return
 
 
-def _passing(family: Family, share: float, options: Options, option: str) -> Iterator[Figures]:
-    """Yield the figures of choosing from *family*, if that is proven to be better than the base."""
-    if family.best(share, options) == 0:
+def _passing(family: Family, share: float, options: Options, option: str) -> Iterator[Passing]:
+    """Yield the choice from *family*, if it is proven to be better than the base."""
+    place = family.best(share, options)
+    if place == 0:
         return
     verdict = judge(family.table, share, options)
     if verdict.proof.proven:
-        yield {"option": option, **verdict.figures}
+        yield {"option": option, **verdict.figures}, family, place

@@ -544,6 +544,42 @@ def test_a_plan_that_is_worse_than_what_is_live_says_so(world, tmp_path):
     assert any("version 1, which is live, is better" in warning for warning in worse.report["warnings"])
 
 
+def with_test(world):
+    """The judgements that trained a version, and as many others that did not."""
+    vectors = np.concatenate([world.train.vectors, world.test.vectors])
+    return Judgements.from_arrays(vectors, [[text] for text in world.train.rows + world.test.rows])
+
+
+def test_a_plan_that_is_worse_than_what_is_live_is_not_applied_without_force(world, tmp_path):
+    small = {"step": 0.1, "carry": "off", "cold_share": 0}
+    assert nudge_vdb.plan(world.collection, with_test(world), state=tmp_path / "other", **small).proven
+    tune(world, tmp_path)
+    worse = nudge_vdb.plan(world.collection, with_test(world), state=tmp_path, **small)
+    told = worse.report["against_live"]
+    assert told["queries"] == 80
+    assert told["worse"]
+    assert told["live"] > told["after"]
+    assert told["gain"] == pytest.approx(told["after"] - told["live"])
+    assert told["gain_low"] <= told["gain"] <= told["gain_high"]
+    assert not worse.proven
+    assert "version 1, which is live, is better" in worse.report["reason"]
+    with pytest.raises(NotProven, match="version 1, which is live, is better"):
+        nudge_vdb.apply(worse)
+    assert open_state(world.collection, tmp_path).journal.live == 1
+    nudge_vdb.apply(worse, force=True)
+    assert open_state(world.collection, tmp_path).journal.live == worse.version.number
+
+
+def test_nothing_is_said_to_pass_that_is_worse_than_what_is_live(world, tmp_path):
+    stopped = {"step": 0.1, "carry": "off", "cold_share": 1.0}
+    fresh = nudge_vdb.plan(world.collection, with_test(world), state=tmp_path / "fresh", **stopped).report
+    tune(world, tmp_path / "live")
+    beaten = nudge_vdb.plan(world.collection, with_test(world), state=tmp_path / "live", **stopped).report
+    assert fresh["alternatives"]
+    assert beaten["against_live"]["worse"]
+    assert beaten["alternatives"] == []
+
+
 def test_a_live_version_is_compared_only_on_queries_it_was_not_trained_on(world, tmp_path):
     tune(world, tmp_path)
     seen = nudge_vdb.plan(world.collection, world.fewer, state=tmp_path).report
