@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from nudge_vdb.budget import USUAL, budget_of
 from nudge_vdb.contract import Collection
+from nudge_vdb.errors import StateConflict, StateDamaged
 from nudge_vdb.given import taking_addresses
 from nudge_vdb.ground import place_at, places_of
 from nudge_vdb.judgements import Judgements, binary
@@ -25,6 +26,8 @@ from nudge_vdb.phases import Phases
 from nudge_vdb.ranking import scores
 from nudge_vdb.retry import Patient
 from nudge_vdb.rivals import Part
+from nudge_vdb.seen import Seen
+from nudge_vdb.selection import FEWEST_QUERIES
 from nudge_vdb.standing import Folder, known_state, steady
 
 
@@ -41,6 +44,10 @@ class Evaluation:
     """Judged ids that name no row."""
     version: int | None = None
     """The version that was scored, 0 being the base; None where the vectors were scored as they are."""
+    trained: int | None = None
+    """How many of the queries trained what was scored, which flatters it; None where no state tells."""
+    unseen_scores: Mapping[str, float] | None = None
+    """The means over the other queries, where some trained and 20 or more did not."""
 
 
 @taking_addresses
@@ -57,6 +64,7 @@ def evaluate(
 ) -> Evaluation:
     """Score every query of *judgements* against every row of *collection*, exactly, as the vectors are now.
 
+    Queries that trained what is scored are counted, as far as the *state* tells, and the others scored apart.
     With *version*, a number of the *state*, rows that were ever moved are scored where that version has them, 0 being
     the base, and the queries as they are sent while it is live. Nothing is written to the database.
 
@@ -72,6 +80,7 @@ def evaluate(
     refuse_other_widths(collection.traits, {"judgements": judgements})
     collection, phases = Patient(collection), phases or Phases()
     wanted = None if version is None else _wanted(collection, version, state=state)
+    seen = _seen(collection, version, state)
     with tempfile.TemporaryDirectory(prefix="nudge-vdb-") as folder:
         with phases("page out", collection.count()) as step:
             keys = locate(collection, list(dict.fromkeys(judgements.rows)))
@@ -84,8 +93,35 @@ def evaluate(
         judged = present(given, keys, places_of(pages, set(keys.values())))
         with phases("compute"):
             table = _table(collection, pages, judged.judgements, measures)
-    means = {str(measure): float(row.mean()) for measure, row in zip(measures, table, strict=True)}
-    return Evaluation(means, len(judged.judgements), len(pages), judged.missing, version)
+    queries = len(judged.judgements)
+    found = Evaluation(_means(measures, table), queries, len(pages), judged.missing, version)
+    if seen is None:
+        return found
+    known = {name for name, there in zip(judgements.query_ids, seen.has(judgements), strict=True) if there}
+    others = np.flatnonzero([name not in known for name in judged.judgements.query_ids])
+    apart = _means(measures, table[:, others]) if FEWEST_QUERIES <= len(others) < queries else None
+    return replace(found, trained=queries - len(others), unseen_scores=apart)
+
+
+def _means(measures: list[Measure], table: Floats) -> dict[str, float]:
+    return {str(measure): float(row.mean()) for measure, row in zip(measures, table, strict=True)}
+
+
+def _seen(collection: Collection, number: int | None, state: Folder) -> Seen | None:
+    """Return the queries that trained a version, the live one where *number* is None; None where no state tells."""
+    if number is not None:
+        return _seen_by(collection, number, state=state)
+    try:
+        return _seen_by(collection, None, state=state)
+    except (StateConflict, StateDamaged):  # the live vectors can be scored without a state
+        return None
+
+
+@steady
+def _seen_by(collection: Collection, number: int | None, *, state: Folder) -> Seen | None:
+    home = known_state(collection, state)
+    wanted = home.journal.live if number is None else number
+    return home.version(wanted).content.seen if wanted else None
 
 
 @dataclass(frozen=True)

@@ -319,6 +319,10 @@ def evaluation(report: Report, console: Console) -> None:
     _say(console, f"{what}, over {report['queries']:,} queries and {report['rows']:,} rows")
     if not report["passed"]:
         _say(console, f"• {report['score']:.4f} is below {report['fail_below']:g}, which --fail-below asks for")
+    if report["trained"]:
+        _say(console, f"• {report['trained']:,} of the queries trained what is scored, which flatters it")
+    for name, score in (report["unseen_scores"] or {}).items():
+        _say(console, f"  over the others: {name} {score:.4f}")
     if report["missing"]:
         _say(console, f"• judged but not in the collection: {_rows(report['missing'])}")
 

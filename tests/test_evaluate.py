@@ -5,6 +5,7 @@ import pytest
 
 import nudge_vdb
 from nudge_vdb.errors import BadOption, StateConflict
+from nudge_vdb.judgements import Judgements
 from nudge_vdb.testing import Faulty
 
 
@@ -66,3 +67,20 @@ def test_a_version_that_there_is_not_is_refused_before_a_row_is_read(world, plan
     with pytest.raises(StateConflict, match="holds no state"):
         nudge_vdb.evaluate(counted, world.test, version=0, state=tmp_path / "elsewhere")
     assert counted.calls["scan"] == 0
+
+
+def test_queries_that_trained_what_is_scored_are_counted_and_the_others_scored_apart(world, planned, tmp_path):
+    assert nudge_vdb.evaluate(world.collection, world.test, state=tmp_path).trained is None
+    nudge_vdb.apply(planned(world.train, 0.02), force=True)
+    both = Judgements.from_arrays(
+        np.concatenate([world.train.vectors, world.test.vectors]),
+        [[text] for text in world.train.rows + world.test.rows],
+    )
+    alone = nudge_vdb.evaluate(world.collection, world.test, state=tmp_path)
+    assert (alone.trained, alone.unseen_scores) == (0, None)
+    for version in (None, 1):
+        mixed = nudge_vdb.evaluate(world.collection, both, version=version, state=tmp_path)
+        assert mixed.trained == len(world.train)
+        assert mixed.unseen_scores == pytest.approx(alone.scores, abs=1e-9)
+        assert mixed.scores != pytest.approx(alone.scores, abs=1e-3)
+    assert nudge_vdb.evaluate(world.collection, both, version=0, state=tmp_path).trained is None
