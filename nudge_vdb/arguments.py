@@ -15,6 +15,7 @@ from nudge_vdb.budget import parse_size
 from nudge_vdb.contract import Collection
 from nudge_vdb.formats import load
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.paths import local_path
 from nudge_vdb.progress import ShownPhases
 from nudge_vdb.run import Plan
 from nudge_vdb.terminal import opened
@@ -24,7 +25,15 @@ JudgementsPath = Annotated[Path, typer.Option("--judgements", help="A JSONL file
 Splits = Annotated[list[str] | None, typer.Option("--split", help="A split of the BEIR folder; may be repeated.")]
 Validation = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split dev.")]
 Test = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split test.")]
-StateFolder = Annotated[Path | None, typer.Option("--state", help="Where versions are kept [$NUDGE_VDB_STATE].")]
+StateFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        help="The folder where versions are kept [$NUDGE_VDB_STATE].",
+        parser=lambda given: local_path(given, "--state"),
+        metavar="<path>",
+    ),
+]
 Metric = Annotated[str, typer.Option(help="ndcg@K, recall@K, mrr@K or precision@K.")]
 Method = Annotated[str, typer.Option(help="nudge-n, or nudge-m for inner product.")]
 Step = Annotated[float | None, typer.Option(help="Use this step instead of the best one.")]
@@ -149,4 +158,5 @@ def apart(path: Path | None, split: str) -> Judgements | None:
     """Read judgements to score apart; of a BEIR folder, *split*."""
     if path is None:
         return None
+    path = local_path(path, f"judgements ({split})")
     return load(path, [split] if path.is_dir() else [])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Annotated
 
 import typer
@@ -36,11 +38,12 @@ from nudge_vdb.budget import parse_size
 from nudge_vdb.doctor import DEFAULT_ROWS, refuse_obstacles
 from nudge_vdb.errors import DONE, ROWS_SKIPPED, BadInput, BadOption, NotProven, NudgeError
 from nudge_vdb.formats import load
-from nudge_vdb.interruption import take_termination_for_ctrl_c
+from nudge_vdb.interruption import INTERRUPTED, end_now, take_termination_for_ctrl_c, was_interrupted
+from nudge_vdb.printable import printable
 from nudge_vdb.progress import ShownPhases
 from nudge_vdb.report import Report
 from nudge_vdb.run import Applied, Plan
-from nudge_vdb.terminal import INTERRUPTED, fail, opened, own_log, show, spell_out_what_the_terminal_lacks, told
+from nudge_vdb.terminal import fail, opened, own_log, show, spell_out_what_the_terminal_lacks, told
 
 app = typer.Typer(
     name="nudge-vdb",
@@ -281,12 +284,12 @@ def adopt(
 def doctor(
     address: Address,
     rows: Annotated[int, typer.Option(help="Look at so many rows.")] = DEFAULT_ROWS,
-    state: StateFolder = None,  # noqa: ARG001 - every verb takes it
+    state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
     """Say what there is to know of a collection before it is tuned; read only."""
     with opened(address) as collection:
-        found = nudge_vdb.diagnose(collection, rows=rows, phases=ShownPhases())
+        found = nudge_vdb.diagnose(collection, rows=rows, state=state, phases=ShownPhases())
     show(found, as_json, render.diagnosis)
     raise typer.Exit(DONE if found["fit"] else BadInput.exit_status)
 
@@ -376,7 +379,7 @@ def _exit_status(applied: Applied) -> int:
 
 def main() -> None:
     """Run the command line and exit with the status that the outcome calls for."""
-    logging.basicConfig(format="%(message)s", handlers=[own_log()])
+    logging.basicConfig(handlers=[own_log()])
     spell_out_what_the_terminal_lacks()
     take_termination_for_ctrl_c()
     try:
@@ -389,9 +392,20 @@ def main() -> None:
     except typer.TyperException as exc:
         fail("BadUsage", told(exc), BadInput.exit_status)
     except (typer.Abort, KeyboardInterrupt):
-        fail("Interrupted", "'nudge-vdb status ADDRESS' says where it stopped and how to go on", INTERRUPTED)
-    except (PermissionError, NotADirectoryError) as exc:
-        fail("BadInput", f"a file cannot be used: {exc}", BadInput.exit_status)
+        end = end_now if was_interrupted() else sys.exit  # what threads wait for, nobody does
+        fail("Interrupted", "'nudge-vdb status ADDRESS' says where it stopped and how to go on", INTERRUPTED, end)
+    except BrokenPipeError:  # whoever read the report has enough of it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - else Python says so once more at its end
+        sys.exit(DONE)
+    except OSError as exc:
+        fail("BadInput", _in_words(exc), BadInput.exit_status)
     except Exception as exc:  # a defect of ours: the traceback is for the report of it
-        traceback.print_exc()
+        print(printable(traceback.format_exc(), keep="\n"), file=sys.stderr, end="")
         fail(type(exc).__name__, str(exc), NudgeError.exit_status)
+
+
+def _in_words(failure: OSError) -> str:
+    """Say what the system refused, and where: of a move that had begun to write, its own error tells."""
+    place = f"{failure.filename} cannot be used" if failure.filename else "a file cannot be written or read"
+    where = "" if failure.filename else f" (files go to the state folder and to the temporary folder {gettempdir()})"
+    return f"{place}: {failure.strerror or failure}{where}; nothing was written to the database"

@@ -16,6 +16,7 @@ from nudge_vdb.notes import own_note
 from nudge_vdb.pages import PAGE_BYTES, finite
 from nudge_vdb.phases import Phases
 from nudge_vdb.retry import Patient
+from nudge_vdb.standing import Folder, open_state, state_warnings
 
 DEFAULT_ROWS = 100_000
 NEAR_ONE = 1e-3
@@ -55,7 +56,9 @@ class Sample:
 
 
 @taking_addresses
-def diagnose(collection: Collection, *, rows: int = DEFAULT_ROWS, phases: Phases | None = None) -> dict[str, Any]:
+def diagnose(
+    collection: Collection, *, rows: int = DEFAULT_ROWS, state: Folder = None, phases: Phases | None = None
+) -> dict[str, Any]:
     """Return what is known of *collection*: its traits, what the adapter remarks, and what its first *rows* tell.
 
     Raises:
@@ -70,6 +73,7 @@ def diagnose(collection: Collection, *, rows: int = DEFAULT_ROWS, phases: Phases
         sample = _sampled(patient, rows, step)
     traits = patient.traits
     remarks = [*patient.diagnose(), *_told_by(sample, traits.metric, rescales=traits.rescales), *_ownership(patient)]
+    remarks += [Remark("state", text, Weight.WARNING) for text in state_warnings(open_state(collection, state).root)]
     return {
         "collection": traits.identity,
         "engine": traits.engine,

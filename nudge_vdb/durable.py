@@ -15,14 +15,19 @@ from numpy.typing import NDArray
 
 from nudge_vdb.errors import Locked, StateDamaged
 from nudge_vdb.mapped import release
+from nudge_vdb.paths import is_shared
 
 BLOCK = 1 << 20
+PRIVATE, SHARED = 0o600, 0o060
+PRIVATE_FOLDER, SHARED_FOLDER = 0o700, 0o2070
+"""The group's bit lets new files belong to the group of the folder."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Make *path* hold *content*, or leave it as it was if anything dies on the way."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
+        keep_private(temporary)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -88,6 +93,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Make *path* a .npy file of *array*; durable when it returns. What was mapped of *array* is let go of."""
     with path.open("wb") as file:
+        keep_private(path)
         header = np.lib.format.header_data_from_array_1_0(array) | {"fortran_order": False}
         np.lib.format.write_array_header_1_0(file, header)
         rows = max(1, BLOCK // max(1, array[:1].nbytes))
@@ -145,11 +151,38 @@ def _rest(file: BinaryIO, offset: int) -> bytes:
 
 
 def make_folder(folder: Path) -> None:
-    """Make *folder* exist, durably, with all folders above it."""
+    """Make *folder* exist, durably, with all folders above it; nobody but this user may look into those it makes.
+
+    Where people gave the group of the folder above the right to write, the group has it in the new one, too.
+    """
     if not folder.is_dir():
         make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(PRIVATE_FOLDER, exist_ok=True)
+        if is_shared(folder.parent):
+            folder.chmod(PRIVATE_FOLDER | SHARED_FOLDER)
         sync_folder(folder.parent)
+
+
+def keep_private(path: Path) -> None:
+    """Let nobody but this user read *path*, and its group where that may write into the folder.
+
+    A state holds vectors, from which texts can be told, and row ids.
+    """
+    path.chmod(PRIVATE | SHARED if is_shared(path.parent) else PRIVATE)
+
+
+def take_room(file: BinaryIO, size: int) -> None:
+    """Make *file*, which is empty, *size* bytes long, and fail now if the disk has no room for them.
+
+    A file that is only said to be so long would end the process where it is mapped and the disk is full. macOS has no
+    call for it, so zeros are written there.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    for first in range(0, size, BLOCK):
+        file.write(bytes(min(BLOCK, size - first)))
+    file.flush()
 
 
 def sync_folder(folder: Path) -> None:

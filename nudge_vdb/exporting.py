@@ -37,6 +37,7 @@ from nudge_vdb.notes import require_own
 from nudge_vdb.nudge import Floats, unit
 from nudge_vdb.options import Options
 from nudge_vdb.pages import forget, page_out
+from nudge_vdb.paths import local_path
 from nudge_vdb.phases import Phases
 from nudge_vdb.placing import carried
 from nudge_vdb.ranking import scores
@@ -93,7 +94,7 @@ def export_map(
         UnfitCollection: M cannot be inverted well enough.
     """
     require_judgements(test=test)
-    out = _free_place(Path(path).expanduser())
+    out = _free_place(local_path(path, "the file to write"))
     home, phases = known_state(collection, state), phases or Phases()
     if collection.traits.metric is Metric.EUCLID:
         raise BadOption(

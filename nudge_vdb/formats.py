@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from nudge_vdb.contract import Vectors
 from nudge_vdb.errors import BadJudgements, BadOption
 from nudge_vdb.judgements import Judgements, as_float32, build, graded
+from nudge_vdb.paths import local_path
 
 
 def load(path: Path, splits: Sequence[str] = ()) -> Judgements:
@@ -27,6 +28,7 @@ def load(path: Path, splits: Sequence[str] = ()) -> Judgements:
         BadJudgements: nothing there, or content that cannot be used; the message names the line or the query.
         BadOption: a split that is not there, or splits where there are none.
     """
+    path = local_path(path, "judgements")
     if path.is_dir():
         return _beir(path, [_split_file(path, split) for split in splits] or [_only_split(path)])
     if splits:

@@ -19,6 +19,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 from nudge_vdb.durable import write_json
 from nudge_vdb.errors import BadOption, Locked
+from nudge_vdb.paths import is_shared
 
 BEAT = 5.0
 """Seconds between two signs of life of a holder."""
@@ -44,7 +45,7 @@ class Hold:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "holder.json"
-        self._lock = FileLock(folder / "lock", timeout=0, thread_local=False)
+        self._lock = FileLock(folder / "lock", mode=0o660 if _shared(folder) else 0o600, timeout=0, thread_local=False)
         self._me = {**_myself(), "token": uuid4().hex}
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -105,6 +106,10 @@ class Hold:
         return bool(_holder(self._file).get("token") == self._me["token"])
 
 
+def _shared(folder: Path) -> bool:
+    return folder.is_dir() and is_shared(folder)
+
+
 def _myself() -> dict[str, Any]:
     mine = os.getpid()
     since = round(time.time())
@@ -158,7 +163,7 @@ def _age(file: Path) -> float:
     """
     probe = file.with_name(f"clock-{uuid4().hex}")
     try:
-        probe.touch()
+        probe.touch(0o600)
         return probe.stat().st_mtime - file.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)

@@ -3,30 +3,58 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130
+"""The exit status of a run that was asked to stop."""
+_asked: list[int] = []
+"""The signals that :func:`interrupt` has met."""
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as the signal module calls it
-    """Do what Ctrl-C does.
+    """Do what Ctrl-C does; at the second signal, end the process.
 
     Raises:
-        KeyboardInterrupt: always.
+        KeyboardInterrupt: at the first one.
     """
+    if _asked:
+        end_now()
+    _asked.append(number)
     raise KeyboardInterrupt
 
 
 def take_termination_for_ctrl_c() -> None:
-    """Let a wish to terminate do what Ctrl-C does: for the command line, where the whole process is ours."""
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, interrupt)
+    """Let a wish to terminate do what Ctrl-C does, and a second one of either end the process at once.
+
+    For the command line, where the whole process is ours. A run may be killed at any instant, so ending it is as safe.
+    """
+    _asked.clear()
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) in (usual, interrupt):
+            signal.signal(number, interrupt)
+
+
+def was_interrupted() -> bool:
+    """Tell whether this process was asked to stop by a signal, and not only by an exception of the same name."""
+    return bool(_asked)
+
+
+def end_now(status: int = INTERRUPTED) -> NoReturn:
+    """End the process without waiting for its threads, which may wait for a server for as long as its time-out."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(status)
 
 
 @contextmanager
@@ -40,6 +68,8 @@ def held_back() -> Iterator[Callable[[], bool]]:
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as the signal module calls it
+        if came and interrupt in ours.values():
+            end_now()
         if came:
             raise KeyboardInterrupt
         came.append(number)

@@ -15,6 +15,7 @@ from typing import Any
 from nudge_vdb.contract import Ability, Collection, Traits
 from nudge_vdb.errors import NudgeError, StateConflict
 from nudge_vdb.journal import Journal
+from nudge_vdb.printable import printable
 from nudge_vdb.state import State, read_facts
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Note:
     @property
     def origin(self) -> str:
         """Where the state was when the note was left, in words."""
-        return f"the state {self.state[:8]} (in {self.folder} on {self.host}, version {self.version})"
+        whose = f"the state {self.state[:8]} (in {self.folder} on {self.host}, version {self.version})"
+        return printable(whose)  # whoever may change the collection may leave any note
 
     @property
     def root(self) -> Path | None:

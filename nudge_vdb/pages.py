@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nudge_vdb.budget import USUAL_BUDGET, Budget, Share
 from nudge_vdb.contract import Collection, Mask, Page, Traits, Vectors
-from nudge_vdb.durable import BLOCK, make_folder, read_sealed, sealed, write_json
+from nudge_vdb.durable import BLOCK, keep_private, make_folder, read_sealed, sealed, take_room, write_json
 from nudge_vdb.errors import CursorExpired, StateDamaged
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.mapped import picked, release
@@ -77,7 +77,8 @@ class Pages:
             return np.empty(shape, np.float32)
         path = self.folder / f"{name}.f32"
         with path.open("wb") as file:  # to write into a mapped file that the disk has no room for would be fatal
-            os.posix_fallocate(file.fileno(), 0, 4 * rows * shape[1])
+            keep_private(path)
+            take_room(file, 4 * rows * shape[1])
         return np.memmap(path, np.float32, "r+", shape=shape)
 
     def __len__(self) -> int:
@@ -188,6 +189,7 @@ def _begun(folder: Path, traits: Traits) -> _Done:
     make_folder(folder)
     for name in FILES:
         (folder / name).touch()
+        keep_private(folder / name)
     return _Done(traits.identity, traits.width, time.time())
 
 
@@ -258,6 +260,7 @@ def _offsets(folder: Path, rows: int) -> NDArray[np.int64]:
     """Add up the lengths of the keys of so many *rows*; return the sums (rows + 1,), mapped from a file."""
     total, path = 0, folder / "offsets.i64"
     with (folder / "lengths.i64").open("rb") as lengths, path.open("wb") as offsets:
+        keep_private(path)
         offsets.write(np.zeros(1, np.int64).tobytes())
         for first in range(0, rows, OFFSETS_AT_ONCE):
             some = np.frombuffer(lengths.read(8 * min(OFFSETS_AT_ONCE, rows - first)), np.int64)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from nudge_vdb.columns import Row, laid_out
+from nudge_vdb.printable import printable
 from nudge_vdb.report import Report
 
 STATES = {"applied": "live", "applying": "not written whole; repeat the command"}
@@ -26,13 +27,14 @@ def plan(report: Report, console: Console) -> None:
     _say(console, _title(report))
     _table(console, CHANGES, [*_proven_changes(report), *_apart_changes(report)])
     _say(console, f"{'Proven' if report['proven'] else 'Not proven'}: {report['reason']}.")
-    for note in [*_would_pass(report), *report["warnings"], *_plan_notes(report)]:
+    warnings = [*report["warnings"], *report.get("state_warnings", [])]
+    for note in [*_would_pass(report), *warnings, *_plan_notes(report)]:
         _say(console, f"• {note}")
 
 
 def _say(console: Console, text: str) -> None:
-    """Print *text* as it is: row ids and messages may hold what looks like markup."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print *text* as one line: row ids and messages may hold what looks like markup, or moves the cursor."""
+    console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(console: Console, headings: Sequence[str], rows: Sequence[Row]) -> None:
@@ -250,7 +252,7 @@ def findings(report: Report, console: Console) -> None:
     for name, note in notes.items():
         if report[name]:
             _say(console, f"• {note}: {_rows(report[name])}")
-    if report["next"]:
+    if report.get("next"):
         _say(console, f"Go on with: {report['next']}")
     if report["deep"]:
         _say(console, "every file of the state is as it was written")
@@ -262,13 +264,13 @@ def diff(report: Report, console: Console) -> None:
     if report["rows"]:
         far = report["distance"]
         _say(console, f"by {far['least']:.4f} to {far['greatest']:.4f}, {far['median']:.4f} in the middle")
-        _table(console, ("distance", "cosine", "angle"), [_moved(each) for each in report["moves"]])
+        _table(console, ("distance", "cosine", "angle"), [_moved(each) for each in report.get("moves", [])])
     if report["rebased"]:
         _say(console, f"• embedded again by their owner in between: {_rows(report['rebased'])}")
 
 
 def _moved(move: Report) -> Row:
-    return move["row"], (f"{move['distance']:.4f}", f"{move['cosine']:.4f}", f"{move['degrees']:.1f}°")
+    return printable(move["row"]), (f"{move['distance']:.4f}", f"{move['cosine']:.4f}", f"{move['degrees']:.1f}°")
 
 
 def pruned(report: Report, console: Console) -> None:

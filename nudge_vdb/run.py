@@ -25,7 +25,7 @@ from nudge_vdb.proposal import Proposal, propose
 from nudge_vdb.report import Report, identity_of, move_report, now, pace_report, plan_report
 from nudge_vdb.retry import Patient
 from nudge_vdb.snapshot import Content, Version
-from nudge_vdb.standing import Folder, known_state, open_state, steady
+from nudge_vdb.standing import Folder, known_state, open_state, state_warnings, steady
 from nudge_vdb.state import State
 from nudge_vdb.survey import Surveyor
 from nudge_vdb.verify import PLAN_ANEW, of_another_model, refuse_another_model, verify_live
@@ -307,7 +307,8 @@ def as_plan(
 ) -> Plan:
     """Return *version* as a plan; *figures*, where given, are newer than those it was kept with."""
     known = version.facts() if figures is None else {**identity_of(version.manifest), **figures}
-    return Plan(collection, home, version, plan_report(known, home.status_of(version), phases.seconds), phases)
+    report = plan_report(known, home.status_of(version), phases.seconds)
+    return Plan(collection, home, version, {**report, "state_warnings": state_warnings(home.root)}, phases)
 
 
 def _move(

@@ -8,8 +8,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import platformdirs
-
 from nudge_vdb.contract import Ability, Collection
 from nudge_vdb.errors import StateConflict, StateDamaged
 from nudge_vdb.given import taking_addresses
@@ -17,6 +15,7 @@ from nudge_vdb.journal import Journal
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.notes import own_note, require_own
 from nudge_vdb.pace import Pace
+from nudge_vdb.paths import default_folder, local_path, open_to_others, why_ephemeral
 from nudge_vdb.phases import Phases
 from nudge_vdb.report import Report, plan_report
 from nudge_vdb.retry import Patient
@@ -42,8 +41,27 @@ def open_state(collection: Collection, folder: Folder = None) -> State:
 
 
 def _root(folder: Folder) -> Path:
-    default = os.environ.get("NUDGE_VDB_STATE") or platformdirs.user_state_dir("nudge-vdb")
-    return Path(folder or default)
+    if folder is not None:
+        return local_path(folder, "the state folder")
+    named = os.environ.get("NUDGE_VDB_STATE")
+    return local_path(named, "$NUDGE_VDB_STATE") if named else default_folder()
+
+
+def state_warnings(root: Path) -> list[str]:
+    """Say what may become of a state in *root* that nobody wants: that it vanishes, or that others read it."""
+    why = why_ephemeral(root)
+    found = []
+    if why:
+        found.append(
+            f"the state in {root} may vanish, since {why}, and without it nothing can be undone: name a folder that "
+            "lasts with --state or $NUDGE_VDB_STATE"
+        )
+    if open_to_others(root):
+        found.append(
+            f"every user of this machine may look into {root}; what nudge-vdb makes in it is private, what was there "
+            "before may not be (chmod -R o-rwx)"
+        )
+    return found
 
 
 class _Overtaken(StateConflict):
@@ -74,7 +92,7 @@ def steady(read: Read) -> Read:
 
 def _marks(collection: Collection, folder: Folder) -> list[tuple[int, int] | None]:
     """Return what changes with every change of the state in *folder*: the journal grows, the facts are replaced."""
-    home = existing_folder(_root(folder).expanduser().absolute(), collection.traits.identity)
+    home = existing_folder(_root(folder), collection.traits.identity)
     return [_mark(home / name) for name in ("journal", "collection.json")]
 
 

@@ -20,6 +20,8 @@ from nudge_vdb.durable import make_folder, read_json, read_sealed, sealed, write
 from nudge_vdb.errors import BadOption, Locked, StateConflict, StateDamaged
 from nudge_vdb.hold import Hold
 from nudge_vdb.journal import Journal
+from nudge_vdb.paths import local_path, require_posix
+from nudge_vdb.printable import finite
 from nudge_vdb.snapshot import (
     FORMAT,
     UNFINISHED,
@@ -41,7 +43,8 @@ class State:
     """The folder of one collection, vector field and scope, within the folder that the user named."""
 
     def __init__(self, root: Path, traits: Traits) -> None:
-        self.traits, self.root = traits, root.expanduser().absolute()
+        require_posix()
+        self.traits, self.root = traits, local_path(root, "the state folder")
         self.folder = existing_folder(self.root, traits.identity)
         self._opened: dict[Path, Version] = {}
         self._hold: Hold | None = None
@@ -169,7 +172,7 @@ class State:
         self.require_hold()
         number = 1 + max([self.journal.newest(), *(version.number for version in self.versions())])
         with self._locked_if_lost():
-            version = write_version(self._place(number), number, content, facts, self.require_hold)
+            version = write_version(self._place(number), number, content, finite(facts), self.require_hold)
         self._note(version)
         return version
 

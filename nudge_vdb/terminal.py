@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
 import nudge_vdb
 from nudge_vdb.contract import Collection
+from nudge_vdb.printable import json_text, printable
 from nudge_vdb.report import Report
-
-INTERRUPTED = 130
 
 
 @contextmanager
@@ -32,16 +31,25 @@ def opened(address: str) -> Iterator[Collection]:
 def show(report: Report, as_json: bool, *pictures: Callable[[Report, Console], None]) -> None:
     """Print *report* on stdout: as one JSON object, or as *pictures* for people."""
     if as_json:
-        print(json.dumps(report, ensure_ascii=False))
+        print(json_text(report))
         return
     console = Console()
     for picture in pictures:
         picture(report, console)
 
 
+class OneLine(logging.Formatter):
+    """A record as one line, in which nothing of others' moves the cursor or forges a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message of *record*."""
+        return printable(record.getMessage())
+
+
 def own_log() -> logging.Handler:
     """Return a handler for what this project has to say; what goes wrong in a client comes back as an error of ours."""
     handler = logging.StreamHandler()
+    handler.setFormatter(OneLine())
     handler.addFilter(lambda record: record.name.startswith("nudge_vdb"))
     return handler
 
@@ -60,11 +68,11 @@ def told(failure: typer.TyperException) -> str:
     return f"{str(say() if say else failure).rstrip('.')}; see '{command} --help'"
 
 
-def fail(name: str, message: str, status: int) -> None:
-    """Say what went wrong on stderr, or as JSON on stdout, and exit."""
+def fail(name: str, message: str, status: int, end: Callable[[int], NoReturn] = sys.exit) -> None:
+    """Say what went wrong on stderr, or as JSON on stdout, and exit by *end*."""
     if "--json" in sys.argv:
-        print(json.dumps({"error": name, "message": message, "status": status}, ensure_ascii=False))
+        print(json_text({"error": name, "message": message, "status": status}))
     else:
         Console(stderr=True, highlight=False).print(f"[bold red]{name}[/]: ", end="")
-        print(message, file=sys.stderr)
-    sys.exit(status)
+        print(printable(message), file=sys.stderr)
+    end(status)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -127,3 +128,34 @@ def test_outside_the_main_thread_nothing_is_held_back():
     thread.start()
     thread.join()
     assert told == [False]
+
+
+HUNG = """
+import sys, threading, time
+from contextlib import suppress
+from nudge_vdb import cli
+
+def connect(address):
+    threading.Thread(target=time.sleep, args=(600,)).start()  # as those of adapters, while a server does not answer
+    print("waiting", flush=True)
+    with suppress(KeyboardInterrupt):
+        time.sleep(600)
+    time.sleep(600)  # as whoever closes a pool waits for its threads
+
+cli.nudge_vdb.connect = connect
+sys.argv = ["nudge-vdb", "status", "somewhere"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("names", [("SIGINT", "SIGINT"), ("SIGTERM", "SIGTERM"), ("SIGTERM", "SIGINT")])
+def test_the_second_signal_ends_the_command_line_whatever_its_threads_wait_for(names):
+    with subprocess.Popen([sys.executable, "-c", HUNG], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        assert run.stdout.readline() == b"waiting\n"
+        for name in names:
+            run.send_signal(getattr(signal, name))
+            time.sleep(0.5)  # two at the same instant are one
+        try:
+            assert run.wait(30) == 130  # ten minutes, if it waited
+        finally:
+            run.kill()

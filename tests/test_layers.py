@@ -10,8 +10,9 @@ CORE = ROOT / "nudge_vdb"
 ADAPTERS = sorted(path for path in (ROOT / "adapters").iterdir() if (path / "__init__.py").exists())
 
 LAYERS = [
-    ["errors", "phases", "mapped", "columns"],
-    ["address", "budget", "durable", "metrics", "interruption", "ahead"],
+    ["errors", "phases", "mapped", "columns", "printable"],
+    ["address", "budget", "paths"],
+    ["durable", "metrics", "interruption", "ahead"],
     ["contract", "journal", "hold"],
     ["keys", "nudge", "judgements", "formats", "retry", "returned", "scanning", "backends"],
     ["given", "pages", "snapshot", "seen", "merging", "exam", "rivals", "options", "ridge", "pace"],

@@ -23,6 +23,7 @@ from nudge_vdb.errors import BackendUnavailable
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
 from nudge_vdb.options import Choices
+from nudge_vdb.paths import local_path
 from nudge_vdb.phases import Phases
 from nudge_vdb.ranking import score_ranking
 from nudge_vdb.run import apply, plan, rollback
@@ -47,7 +48,7 @@ def run_demo(folder: Path | None, state: Path | None, phases: Callable[[], Phase
     Raises:
         BackendUnavailable: not one of the engines is installed.
     """
-    place = folder.resolve() if folder else _temporary_folder()
+    place = local_path(folder, "--folder").resolve() if folder else _temporary_folder()
     usable = {each["backend"] for each in installed() if each["usable"]}
     addresses = [address.format(place) for address in ADDRESSES if address.partition("+")[0] in usable]
     if not addresses:
