@@ -18,6 +18,7 @@ from nudge_vdb.contract import Weight
 from nudge_vdb.errors import BadAddress, Refused
 from nudge_vdb.testing.kit import scan_all, turned
 from nudge_vdb_qdrant.points import ClientPoints
+from nudge_vdb_qdrant.reading import by_stubs
 from nudge_vdb_qdrant.stub_points import StubPoints
 
 MASTER = "the key of all keys"
@@ -279,3 +280,15 @@ def test_the_diagnosis_says_whose_alias_an_address_uses(two, qdrant):
     alias, _, _, fixtures = two
     with closing(connect(qdrant.address(alias, vector="v"))) as collection:
         assert any(f"{alias} is an alias of {fixtures[0]._name}" in remark.text for remark in collection.diagnose())
+
+
+def test_a_key_that_only_reads_and_writes_points_cannot_tell_whose_grpc_port_it_is_so_rest_is_used(
+    guarded, mine, monkeypatch, caplog
+):
+    name, address, _, _ = mine
+    for access, stubs in (("prw", False), ("rw", True)):
+        monkeypatch.setenv("QDRANT_API_KEY", token_for(name, access))
+        caplog.clear()
+        with closing(connect(address)) as collection:
+            assert by_stubs(collection._points) == stubs
+        assert ("told only to a key that may read the collection whole" in caplog.text) != stubs

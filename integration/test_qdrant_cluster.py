@@ -17,7 +17,7 @@ from nudge_vdb.testing import CollectionContract, example_rows
 from nudge_vdb.testing.kit import scan_all, turned
 from nudge_vdb_qdrant.fixture import QdrantFixture, laid_out
 from nudge_vdb_qdrant.opening import open_client
-from nudge_vdb_qdrant.reading import SpreadPoints
+from nudge_vdb_qdrant.reading import SpreadPoints, by_stubs
 
 SPREAD = {"shard_number": 6, "replication_factor": 2}
 BY_USERS = {"sharding_method": models.ShardingMethod.CUSTOM, "replication_factor": 2}
@@ -318,3 +318,14 @@ def test_a_node_that_hangs_leaves_the_outcome_open_until_it_goes_on(qdrant_clust
     held = [vectors_at(client, name) for client in clients]
     assert held[0] == held[1] == held[2]
     collection.close()
+
+
+def test_rest_of_one_node_and_grpc_of_another_are_one_cluster(qdrant_cluster, tmp_path):
+    name, rows = name_of(tmp_path), example_rows(list(range(60)), 8)
+    fixture = filled(qdrant_cluster.address(name), rows, Metric.DOT, **SPREAD)
+    first, second = (node.server for node in qdrant_cluster.nodes[:2])
+    collection = connect(f"qdrant://{first.host}:{first.port}/{name}?grpc_port={second.grpc_port}")
+    assert by_stubs(collection._points)
+    assert len(scan_all(collection, 100)[0]) == 60
+    collection.close()
+    fixture.close()

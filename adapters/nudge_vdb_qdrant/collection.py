@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,10 +36,13 @@ from nudge_vdb_qdrant.moving import advice
 from nudge_vdb_qdrant.naming import engine_of, is_local, place_of, resolved
 from nudge_vdb_qdrant.notes import keeps_notes, leave_note, notes_in
 from nudge_vdb_qdrant.points import PointStore, Target
-from nudge_vdb_qdrant.reading import store_of, suited
+from nudge_vdb_qdrant.reading import speaks_grpc, store_of, suited
 from nudge_vdb_qdrant.scope import EVERYTHING, Scope
 from nudge_vdb_qdrant.searching import Effort, portions, refuse
 from nudge_vdb_qdrant.shards import Shards, shard_keys_of, within
+from nudge_vdb_qdrant.wires import Wires, compared
+
+log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds."""
@@ -77,6 +81,8 @@ class QdrantCollection:
             )
         self._client, self._asked, self._scope = client, collection, scope
         self._name = resolved(client, collection)
+        if speaks_grpc(client):
+            self._settle(compared(client, self._name, timeout or DEFAULT_TIMEOUT))
         with reading(self._name):
             info = client.get_collection(self._name)
         self._field, self._limits = chosen_field(self._name, info, vector), limits_of(info)
@@ -187,6 +193,24 @@ class QdrantCollection:
 
     def close(self) -> None:
         """Do nothing: the client is the caller's."""
+
+    def _settle(self, wires: Wires) -> None:
+        """Refuse a client whose gRPC leads elsewhere: its rows would be another server's, under the name of this one.
+
+        Raises:
+            BadOption: it does.
+        """
+        if wires is Wires.OTHER:
+            raise BadOption(
+                f"gRPC and REST of the client of {self._name} lead to different servers; give QdrantClient the "
+                "grpc_port that belongs to its port, or leave prefer_grpc out"
+            )
+        if wires is Wires.UNTOLD:
+            log.warning(
+                "%s: whether gRPC and REST of the client lead to one server is not told to this key, only to one that "
+                "may read the collection whole (access r, rw or m); gRPC is used for all rows",
+                self._name,
+            )
 
     def _replaced(
         self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors, guard: Callable[[], None]

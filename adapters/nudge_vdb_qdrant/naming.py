@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.local.qdrant_local import QdrantLocal
 
 from nudge_vdb.address import canonical_host
 from nudge_vdb.errors import UnfitCollection
 from nudge_vdb_qdrant.failures import reading
+
+T = TypeVar("T")
 
 
 def is_local(client: QdrantClient) -> bool:
@@ -19,14 +21,41 @@ def is_local(client: QdrantClient) -> bool:
 
 
 def resolved(client: QdrantClient, name: str) -> str:
-    """Return the collection's own name where *name* is an alias; a key for one collection sees no aliases."""
+    """Return the collection's own name where *name* is an alias; a key for one collection sees no aliases.
+
+    A server is asked over REST, whose port names it: the names that gRPC tells may be another server's.
+    """
     with reading(f"{place_of(client)}/{name}"):
-        aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
+        aliases = {each.alias_name: each.collection_name for each in _aliases(client).aliases}
         own = aliases.get(name, name)
-        if client.collection_exists(own):
+        if _exists(client, own):
             return own
-        names = sorted(each.name for each in client.get_collections().collections)
+        names = sorted(each.name for each in _collections(client).collections)
     raise UnfitCollection(f"there is no collection {name!r}; there are: {', '.join([*names, *aliases]) or 'none'}")
+
+
+def _aliases(client: QdrantClient) -> models.CollectionsAliasesResponse:
+    if is_local(client):
+        return client.get_aliases()
+    return _answered(client.http.aliases_api.get_collections_aliases().result)
+
+
+def _exists(client: QdrantClient, name: str) -> bool:
+    if is_local(client):
+        return client.collection_exists(name)
+    return _answered(client.http.collections_api.collection_exists(name).result).exists
+
+
+def _collections(client: QdrantClient) -> models.CollectionsResponse:
+    if is_local(client):
+        return client.get_collections()
+    return _answered(client.http.collections_api.get_collections().result)
+
+
+def _answered(result: T | None) -> T:
+    if result is None:
+        raise AssertionError("an answer without a result")  # as the client says it of a server that it does not know
+    return result
 
 
 def engine_of(client: QdrantClient) -> str:

@@ -14,8 +14,9 @@ from qdrant_client import grpc as messages
 from nudge_vdb.address import Address
 from nudge_vdb.errors import BadAddress, Unreachable
 from nudge_vdb_qdrant.collection import DEFAULT_TIMEOUT, QdrantCollection
-from nudge_vdb_qdrant.scope import scope_of
+from nudge_vdb_qdrant.scope import Scope, scope_of
 from nudge_vdb_qdrant.tls import OPTIONS, papers_of
+from nudge_vdb_qdrant.wires import Wires
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,28 @@ REFUSALS = (
 UNCOMPRESSED: dict[str, Any] = {"grpc.compression_enabled_algorithms_bitset": 1}
 
 
+_SLOWER = "using REST, three to four times slower"
+_OTHER = "the {} belongs to another server than the {}; name the one that belongs to it with grpc_port="
+_UNTOLD = (
+    "whether the {} belongs to the server at the {} is told only to a key that may read the collection whole (access "
+    "r, rw or m)"
+)
+
+
+class _OneWire(Exception):
+    """What answers gRPC is not known to be the server that the address names."""
+
+    def __init__(self, wires: Wires) -> None:
+        super().__init__(wires.value)
+        self.wires = wires
+
+
 class OwnedCollection(QdrantCollection):
     """A collection that closes its client when it is closed."""
+
+    def _settle(self, wires: Wires) -> None:
+        if wires is not Wires.ONE:
+            raise _OneWire(wires)
 
     def close(self) -> None:
         """Close the client; a local folder is free for others afterwards."""
@@ -49,7 +70,17 @@ def open_collection(address: Address) -> OwnedCollection:
     """
     address.allow("vector", "where", "filter", "shard_key", "timeout", "grpc_port", *OPTIONS)
     scope = scope_of(address)
-    client = open_client(address)
+    try:
+        return _opened(open_client(address), address, scope)
+    except _OneWire as exc:
+        if exc.wires is Wires.OTHER and address.option("grpc_port") is not None:
+            raise BadAddress(_OTHER.format(_grpc_place(address), _place(address))) from exc
+        why = _OTHER if exc.wires is Wires.OTHER else _UNTOLD
+        log.warning("%s; %s", why.format(_grpc_place(address), _place(address)), _SLOWER)
+    return _opened(_rest_client(address), address, scope)
+
+
+def _opened(client: QdrantClient, address: Address, scope: Scope) -> OwnedCollection:
     try:
         timeout = address.seconds("timeout", DEFAULT_TIMEOUT)
         vector, shard_key = address.option("vector"), address.option("shard_key")
@@ -75,26 +106,43 @@ def _server_client(address: Address) -> QdrantClient:
 
     The client asks for gzip by default, and packing vectors costs the server ten times what sending them does.
     """
-    papers, timeout = papers_of(address), address.seconds("timeout", DEFAULT_TIMEOUT)
-    common: dict[str, Any] = {
-        "host": address.host,
-        "port": address.port or DEFAULT_PORT,
-        "https": address.transport == "https",
-        "prefix": address.path.strip("/") or None,
-        "api_key": os.environ.get("QDRANT_API_KEY"),
-        "timeout": max(1, round(timeout)),
-        "check_compatibility": False,
-        **papers.for_rest(),
-    }
-    options = {**UNCOMPRESSED, **papers.for_grpc()}
-    fast = QdrantClient(**common, grpc_port=_grpc_port(address), prefer_grpc=True, grpc_options=options)
-    why = _silence(fast, min(timeout, PROBE_SECONDS))
+    options = {**UNCOMPRESSED, **papers_of(address).for_grpc()}
+    fast = QdrantClient(**_common(address), grpc_port=_grpc_port(address), prefer_grpc=True, grpc_options=options)
+    why = _silence(fast, min(address.seconds("timeout", DEFAULT_TIMEOUT), PROBE_SECONDS))
     if why is None:
         return fast
     fast.close()
-    where = f"gRPC port {_grpc_port(address)} of {address.host}"
-    log.warning("%s does not answer (%s); using REST, three to four times slower", where, why)
-    return QdrantClient(**common, metadata={"accept-encoding": "identity"})
+    log.warning("the %s does not answer (%s); %s", _grpc_place(address), why, _SLOWER)
+    return _rest_client(address)
+
+
+def _rest_client(address: Address) -> QdrantClient:
+    return QdrantClient(**_common(address), metadata={"accept-encoding": "identity"})
+
+
+def _common(address: Address) -> dict[str, Any]:
+    return {
+        "host": address.host,
+        "port": _port(address),
+        "https": address.transport == "https",
+        "prefix": address.path.strip("/") or None,
+        "api_key": os.environ.get("QDRANT_API_KEY"),
+        "timeout": max(1, round(address.seconds("timeout", DEFAULT_TIMEOUT))),
+        "check_compatibility": False,
+        **papers_of(address).for_rest(),
+    }
+
+
+def _place(address: Address) -> str:
+    return f"REST port {_port(address)} of {address.host}"
+
+
+def _grpc_place(address: Address) -> str:
+    return f"gRPC port {_grpc_port(address)} of {address.host}"
+
+
+def _port(address: Address) -> int:
+    return address.port or DEFAULT_PORT
 
 
 def _silence(client: QdrantClient, timeout: float) -> str | None:

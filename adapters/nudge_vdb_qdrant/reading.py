@@ -100,11 +100,14 @@ class ScrolledPoints(_Around):
         return len(ids)
 
 
+def speaks_grpc(client: QdrantClient) -> bool:
+    """Tell whether *client* reaches a server over gRPC."""
+    return not is_local(client) and bool(client.init_options["prefer_grpc"])
+
+
 def store_of(client: QdrantClient, target: Target, timeout: float) -> PointStore:
     """Return the fastest way to the points: stubs where the client talks gRPC, else its own methods."""
-    if is_local(client) or not client.init_options["prefer_grpc"]:
-        return ClientPoints(client, target)
-    return StubPoints(client, target, timeout)
+    return StubPoints(client, target, timeout) if speaks_grpc(client) else ClientPoints(client, target)
 
 
 def suited(store: PointStore, target: Target, info: CollectionInfo, limits: Limits) -> PointStore:
