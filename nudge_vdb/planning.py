@@ -16,9 +16,10 @@ from nudge_vdb.matching import Judged, sample, some_queries
 from nudge_vdb.nudge import Floats, Ints, Method, Pulls, unit
 from nudge_vdb.options import Options
 from nudge_vdb.pages import Pages
-from nudge_vdb.rivals import TIES, best_rows
+from nudge_vdb.rivals import TIES, Best
 from nudge_vdb.scoring import Table, in_order, score_table
 from nudge_vdb.selection import FEWEST_QUERIES
+from nudge_vdb.ties import first_rows
 
 UNITS_AT_ONCE = 4096
 COMPARED_PAIRS = 1000
@@ -60,12 +61,23 @@ class Course:
 
     def table(self, exam: Exam, steps: Floats) -> Table:
         """Return the scores of *exam* at each of *steps*, the first of which is 0."""
-        rule, parts, budget = self.options.measure, self.ground.parts_without(self.wanted), self.ground.pages.budget
-        best = best_rows(parts, exam.units, exam.lengths, rule.k + TIES, self.traits.metric, budget)
+        rule, budget, best = self.options.measure, self.ground.pages.budget, self.rivals(exam)
         order, rivals_order = self.ground.by_id(self.wanted, best.places)
         rivals = np.partition(in_order(best.scores, rivals_order), TIES, axis=1)[:, TIES:]
         field = Field(Method(self.options.method), self.traits.metric, self.pulls, self.base, order, rivals, budget)
         return score_table(field, exam, rule, steps)
+
+    def rivals(self, exam: Exam) -> Best:
+        """Return the best rows of each query of *exam* that nobody wants, the first that count by score and id."""
+        return first_rows(
+            lambda: self.ground.parts_without(self.wanted),
+            exam.units,
+            exam.lengths,
+            self.options.measure.k,
+            self.traits.metric,
+            self.ground.texts,
+            self.ground.pages.budget,
+        )
 
 
 def set_course(train: Judged, others: Sequence[Judged], ground: Ground, options: Options, traits: Traits) -> Course:

@@ -22,6 +22,8 @@ from nudge_vdb.planning import Course, set_course, sit_exam, unlike
 from nudge_vdb.ranking import QUERIES_AT_ONCE
 from nudge_vdb.seen import Seen
 from nudge_vdb.snapshot import Content, Version
+from nudge_vdb.survey import TIED
+from nudge_vdb.ties import tied_queries
 
 NO_STEP = "no step is better than the base"
 STRANGE = "the judged rows are no nearer to their queries than others are, so a gain on these queries says nothing"
@@ -83,7 +85,7 @@ def propose(
             "against_live": scored_now,
             **apart_figures,
             "warnings": [
-                *(warning for warning in (strange, _cold_fall(choice, options)) if warning),
+                *(warning for warning in (strange, _cold_fall(choice, options), _tied(choice, options)) if warning),
                 *_overlaps(judgements, held_out),
                 *_at_base_again(ground, live),
                 *live_version.warnings(known),
@@ -171,6 +173,19 @@ def _at_base_again(ground: Ground, live: Version | None) -> list[str]:
         f"{ground.at_base_again:,} rows of version {live.number}, which is live, are at their base again (written by "
         f"another): applying a plan, or 'nudge-vdb apply ADDRESS {live.number}', puts them back"
     ]
+
+
+def _tied(choice: Choice, options: Options) -> str | None:
+    """Say where equal rows may not all have been found; where all rows were read, they were."""
+    if choice.course.ground.pages.whole:
+        return None
+    tied = len(tied_queries(choice.course.rivals(choice.exam), options.measure.k + TIED))
+    if not tied:
+        return None
+    return (
+        f"{tied} of the scored queries have more equal rows around the last place that counts than were searched for, "
+        "so their scores may differ from those of evaluate and trec_eval; --rivals scan reads all rows"
+    )
 
 
 def _cold_fall(choice: Choice, options: Options) -> str | None:

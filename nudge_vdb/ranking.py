@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,18 +10,16 @@ from nudge_vdb.budget import USUAL_BUDGET, Budget
 from nudge_vdb.contract import Metric, Vectors
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.metrics import Measure
-from nudge_vdb.nudge import Floats, Ints, unit
-from nudge_vdb.rivals import TIES, Best, Part, best_rows
+from nudge_vdb.nudge import Floats, unit
+from nudge_vdb.rivals import Best
+from nudge_vdb.ties import Parts, Texts, first_rows
 
 QUERIES_AT_ONCE = 2000
-
-Texts = Callable[[Ints], Sequence[str]]
-"""The row ids at some places."""
 
 
 def scores(
     judgements: Judgements,
-    parts: Callable[[], Iterable[Part]],
+    parts: Parts,
     texts: Texts,
     metric: Metric,
     measures: Sequence[Measure],
@@ -30,13 +28,12 @@ def scores(
     """Return what every query of *judgements* scores by each of *measures*, (measures, nq).
 
     *parts* streams the rows, as often as it is called. Rows of equal score are ordered by id,
-    descending, as trec_eval does it; rows that are the same vector have equal scores. Of more than 32 equal rows at
-    the cutoff, any may be left out.
+    descending, as trec_eval does it; rows that are the same vector have equal scores, however many there are.
     """
     columns = []
     for first in range(0, len(judgements), QUERIES_AT_ONCE):
         queries = range(first, min(first + QUERIES_AT_ONCE, len(judgements)))
-        best = _best(judgements.vectors[queries.start : queries.stop], parts, metric, measures, budget)
+        best = _best(judgements.vectors[queries.start : queries.stop], parts, texts, metric, measures, budget)
         columns += [
             score_ranking(ranked(best, place, texts), dict(judgements.relevant(query)), measures)
             for place, query in enumerate(queries)
@@ -46,14 +43,14 @@ def scores(
 
 def _best(
     queries: Vectors,
-    parts: Callable[[], Iterable[Part]],
+    parts: Parts,
+    texts: Texts,
     metric: Metric,
     measures: Sequence[Measure],
     budget: Budget,
 ) -> Best:
     units, lengths = unit(queries)
-    depth = max(measure.k for measure in measures) + TIES
-    return best_rows(parts(), units, lengths, depth, metric, budget)
+    return first_rows(parts, units, lengths, max(measure.k for measure in measures), metric, texts, budget)
 
 
 def ranked(best: Best, query: int, texts: Texts) -> list[str]:

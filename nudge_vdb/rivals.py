@@ -98,7 +98,7 @@ def best_rows(
     for places, vectors in parts:
         for first in range(0, len(places), rows):
             some = slice(first, first + rows)
-            _look_at(best, _Block(places[some], vectors[some], asked))
+            _look_at(best, Scored(places[some], vectors[some], asked))
     return best
 
 
@@ -128,8 +128,8 @@ class Asked:
         return engine_score(self.metric, cosines, lengths.astype(kind), query_lengths.astype(kind))
 
 
-class _Block:
-    """Some rows, and the queries that they are compared with."""
+class Scored:
+    """Some rows, to be scored by the queries that they are compared with."""
 
     def __init__(self, places: Ints, vectors: Vectors, asked: Asked) -> None:
         self.asked, self.places, self.vectors = asked, places, vectors
@@ -186,7 +186,7 @@ def dots(left: Vectors, right: Vectors, at: Ints, by: Ints, budget: Budget) -> F
     return found
 
 
-def _look_at(best: Best, block: _Block) -> None:
+def _look_at(best: Best, block: Scored) -> None:
     """Let in the rows of *block* that are not certain to be worse than all those in *best*."""
     rough, error = block.rough(), block.error()
     floor = np.maximum(best.scores.min(axis=1), _reached(rough, best) - error) - error

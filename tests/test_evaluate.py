@@ -1,12 +1,15 @@
 """Scoring a version without making it live."""
 
+import ir_measures
 import numpy as np
 import pytest
+from ir_measures import Qrel, ScoredDoc
 
 import nudge_vdb
+from nudge_vdb.contract import Metric, StoredRow
 from nudge_vdb.errors import BadOption, StateConflict
 from nudge_vdb.judgements import Judgements
-from nudge_vdb.testing import Faulty
+from nudge_vdb.testing import Faulty, MemoryCollection
 
 
 @pytest.fixture
@@ -84,3 +87,38 @@ def test_queries_that_trained_what_is_scored_are_counted_and_the_others_scored_a
         assert mixed.unseen_scores == pytest.approx(alone.scores, abs=1e-9)
         assert mixed.scores != pytest.approx(alone.scores, abs=1e-3)
     assert nudge_vdb.evaluate(world.collection, both, version=0, state=tmp_path).trained is None
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("copies", [5, 60])
+def test_plan_and_evaluate_agree_with_trec_eval_however_many_rows_are_equal(metric, copies, tmp_path):
+    rng = np.random.default_rng(0)
+    pages = rng.normal(size=(40, 8)).astype(np.float32)
+    queries = pages + 0.3 * rng.normal(size=(40, 8)).astype(np.float32)
+    wanted = [str(place * copies + int(rng.integers(copies))) for place in range(40)]
+    rows = {str(place): StoredRow(row, {}, {}) for place, row in enumerate(np.repeat(pages, copies, axis=0))}
+    collection = MemoryCollection(metric, 8, rows=rows)
+    judged = Judgements.from_arrays(queries, [[name] for name in wanted])
+    told = nudge_vdb.plan(collection, judged, state=tmp_path, cold_share=0).report["before"]
+    units, near = queries.astype(np.float64), pages.astype(np.float64)
+    if metric is Metric.COSINE:
+        near /= np.linalg.norm(near, axis=1, keepdims=True)
+    scores = units @ near.T - ((near**2).sum(axis=1) / 2 if metric is Metric.EUCLID else 0)
+    run = [ScoredDoc(str(q), name, scores[q, int(name) // copies]) for q in range(40) for name in rows]
+    qrels = [Qrel(str(q), name, 1) for q, name in enumerate(wanted)]
+    expected = ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, run)[ir_measures.nDCG @ 10]
+    assert nudge_vdb.evaluate(collection, judged).scores["ndcg@10"] == pytest.approx(expected, abs=1e-9)
+    assert told == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("copies", "warned"), [(5, False), (60, True)])
+def test_a_plan_by_search_says_where_more_rows_are_equal_than_were_searched_for(copies, warned, tmp_path):
+    rng = np.random.default_rng(0)
+    pages = rng.normal(size=(40, 8)).astype(np.float32)
+    queries = pages + 0.3 * rng.normal(size=(40, 8)).astype(np.float32)
+    wanted = [[str(place * copies)] for place in range(40)]
+    rows = {str(place): StoredRow(row, {}, {}) for place, row in enumerate(np.repeat(pages, copies, axis=0))}
+    collection = MemoryCollection(Metric.COSINE, 8, rows=rows)
+    judged = Judgements.from_arrays(queries, wanted)
+    told = nudge_vdb.plan(collection, judged, state=tmp_path, rivals="exact", carry="off").report
+    assert any("more equal rows" in warning for warning in told["warnings"]) == warned

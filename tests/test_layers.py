@@ -16,7 +16,7 @@ LAYERS = [
     ["contract", "journal", "hold"],
     ["keys", "nudge", "judgements", "formats", "retry", "returned", "scanning", "backends"],
     ["given", "pages", "snapshot", "seen", "merging", "exam", "rivals", "options", "ridge", "pace"],
-    ["state", "dropped", "ranking", "contenders", "gather"],
+    ["state", "dropped", "ties", "ranking", "contenders", "gather"],
     ["lineage", "tracing", "scoring", "notes"],
     ["selection", "carrying"],
     ["ground", "matching", "planning", "writeback"],

@@ -2,10 +2,12 @@
 
 from itertools import pairwise
 
+import ir_measures
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from ir_measures import Qrel, ScoredDoc
 
 from nudge_vdb import ranking
 from nudge_vdb.contract import Metric
@@ -143,6 +145,26 @@ def test_rows_that_are_the_same_vector_are_ordered_by_id_however_they_are_stream
     judgements = judged(queries, 36, seed)
     expected = by_hand(judgements, brute(metric, queries, vectors).round(9))
     assert scores(judgements, lambda: streamed(vectors, cuts), texts, metric, MEASURES) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+@pytest.mark.parametrize("metric", METRICS)
+@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 400), max_size=6), distinct=st.integers(1, 4))
+def test_however_many_rows_are_equal_the_scores_are_those_of_trec_eval(kind, metric, seed, cuts, distinct):
+    rng = np.random.default_rng(seed)
+    queries = rng.normal(size=(5, 24)).astype(np.float32)
+    vectors = rng.normal(size=(distinct, 24)).astype(kind).astype(np.float32)[rng.integers(0, distinct, 400)]
+    judgements = judged(queries, 400, seed)
+    found = scores(judgements, lambda: streamed(vectors, cuts), texts, metric, MEASURES[:3])
+    run = [
+        ScoredDoc(str(query), str(place), score)
+        for query, row in enumerate(brute(metric, queries, vectors).round(9))
+        for place, score in enumerate(row.tolist())
+    ]
+    relevant = [Qrel(str(query), name, int(grade)) for query in range(5) for name, grade in judgements.relevant(query)]
+    asked = [ir_measures.nDCG @ 5, ir_measures.R @ 3, ir_measures.P @ 10]
+    told = ir_measures.providers.PytrecEvalProvider().calc_aggregate(asked, relevant, run)
+    assert found.mean(axis=1) == pytest.approx([told[measure] for measure in asked])
 
 
 @pytest.mark.parametrize("metric", METRICS)
