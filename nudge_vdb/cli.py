@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import traceback
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -43,7 +42,8 @@ from nudge_vdb.printable import printable
 from nudge_vdb.progress import ShownPhases
 from nudge_vdb.report import Report
 from nudge_vdb.run import Applied, Plan
-from nudge_vdb.terminal import fail, opened, own_log, show, spell_out_what_the_terminal_lacks, told
+from nudge_vdb.streams import unfailing_streams
+from nudge_vdb.terminal import fail, opened, own_log, show, told
 
 app = typer.Typer(
     name="nudge-vdb",
@@ -55,6 +55,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 
@@ -379,9 +380,13 @@ def _exit_status(applied: Applied) -> int:
 
 def main() -> None:
     """Run the command line and exit with the status that the outcome calls for."""
-    logging.basicConfig(handlers=[own_log()])
-    spell_out_what_the_terminal_lacks()
-    take_termination_for_ctrl_c()
+    with unfailing_streams():
+        logging.basicConfig(handlers=[own_log()])
+        take_termination_for_ctrl_c()
+        _run()
+
+
+def _run() -> NoReturn:
     try:
         status = app(standalone_mode=False) or DONE
         if status == INTERRUPTED:
@@ -394,9 +399,6 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         end = end_now if was_interrupted() else sys.exit  # what threads wait for, nobody does
         fail("Interrupted", "'nudge-vdb status ADDRESS' says where it stopped and how to go on", INTERRUPTED, end)
-    except BrokenPipeError:  # whoever read the report has enough of it
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - else Python says so once more at its end
-        sys.exit(DONE)
     except OSError as exc:
         fail("BadInput", _in_words(exc), BadInput.exit_status)
     except Exception as exc:  # a defect of ours: the traceback is for the report of it

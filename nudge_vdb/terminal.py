@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -54,13 +53,6 @@ def own_log() -> logging.Handler:
     return handler
 
 
-def spell_out_what_the_terminal_lacks() -> None:
-    """Let characters that stdout or stderr cannot show be replaced: a report must not fail after a write."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def told(failure: typer.TyperException) -> str:
     """Return what the command line parser says, with the option's own name in it, and where to read on."""
     say, context = getattr(failure, "format_message", None), getattr(failure, "ctx", None)
@@ -68,7 +60,7 @@ def told(failure: typer.TyperException) -> str:
     return f"{str(say() if say else failure).rstrip('.')}; see '{command} --help'"
 
 
-def fail(name: str, message: str, status: int, end: Callable[[int], NoReturn] = sys.exit) -> None:
+def fail(name: str, message: str, status: int, end: Callable[[int], NoReturn] = sys.exit) -> NoReturn:
     """Say what went wrong on stderr, or as JSON on stdout, and exit by *end*."""
     if "--json" in sys.argv:
         print(json_text({"error": name, "message": message, "status": status}))

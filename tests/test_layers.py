@@ -10,7 +10,7 @@ CORE = ROOT / "nudge_vdb"
 ADAPTERS = sorted(path for path in (ROOT / "adapters").iterdir() if (path / "__init__.py").exists())
 
 LAYERS = [
-    ["errors", "phases", "mapped", "columns", "printable"],
+    ["errors", "phases", "mapped", "columns", "printable", "streams"],
     ["address", "budget", "paths"],
     ["durable", "metrics", "interruption", "ahead"],
     ["contract", "journal", "hold"],
@@ -33,6 +33,7 @@ LAYERS = [
     ["terminal"],
     ["arguments"],
     ["cli"],
+    ["__main__"],
 ]
 """The modules of the core; each may import those of its own layer and of the layers above. "" is the package itself."""
 
