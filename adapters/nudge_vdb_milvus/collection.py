@@ -36,7 +36,8 @@ class MilvusCollection:
 
     Milvus has no compare-and-set: between the last look at a row and its update lie some 50 to 250 ms in which another
     writer's change would be overwritten, before Milvus 2.6.2 that of any field, and a deletion undone. *load* says
-    that a collection which a server does not hold in memory is to be loaded, and released again by :meth:`close`.
+    that a collection which a server does not hold in memory is to be loaded, and released again by :meth:`close`;
+    *release*, what a server is whose version tells nothing.
     """
 
     def __init__(
@@ -49,33 +50,35 @@ class MilvusCollection:
         timeout: float = DEFAULT_TIMEOUT,
         load: bool = False,
         endpoint: Endpoint | None = None,
+        release: str | None = None,
     ) -> None:
         if not isinstance(client, MilvusClient):
             raise BadOption(
                 f"a {type(client).__name__} was given; expected a MilvusClient, which is not asynchronous: "
                 "MilvusCollection(MilvusClient(...), NAME)"
             )
-        endpoint, release = endpoint or endpoint_of(client), release_of(client, timeout)
-        description = described(client, collection, release, timeout)
+        endpoint, self._release = endpoint or endpoint_of(client), release_of(client, timeout, release)
+        description = described(client, collection, self._release, timeout)
         shape, bounds = shape_of(description, vector), bounds_of(scope or Scope(), description)
-        require_kept(shape, description, release)
+        require_kept(shape, description, self._release)
         require_partition(client, shape, bounds.partition, timeout)
         index = index_of(client, shape, timeout)
         self._index = Index.of(index or {})
-        self._release = release
-        self._traits = traits_of(endpoint, shape, bounds, release, index)
+        self._traits = traits_of(endpoint, shape, bounds, self._release, index)
         self._wire = Wire(endpoint, shape.collection, timeout)
         source = Checked(OwnChannel(self._wire, shape), PublicClient(client, shape, timeout), shape.pk)
-        self._table = Table(client, source, shape, release, bounds, timeout)
-        if release.merges:
+        self._table = Table(client, source, shape, self._release, bounds, timeout)
+        if self._release.merges:
             revived = Revived(self._wire, shape, description)
-            self._writing: Writing = Merging(self._table, revived, *portions_of(release, bounds, self._table.pace))
+            self._writing: Writing = Merging(
+                self._table, revived, *portions_of(self._release, bounds, self._table.pace)
+            )
         else:
             self._writing = Rewriting(self._wire, shape, bounds)
         self._notes = Notes(client, shape.collection, timeout)
-        self._diagnosis = Diagnosis(client, endpoint, self._wire, self._table, release, timeout)
+        self._diagnosis = Diagnosis(client, endpoint, self._wire, self._table, self._release, timeout)
         self._loaded = Loaded(client, shape.collection, timeout)
-        if release.lite:  # which releases every collection when its file is closed
+        if self._release.lite:  # which releases every collection when its file is closed
             self._loaded.once_and_for_all()
         else:
             self._loaded.ensure(load)
@@ -211,6 +214,7 @@ class OwnedCollection(MilvusCollection):
             endpoint=endpoint_behind(address, client),
             timeout=address.seconds("timeout", DEFAULT_TIMEOUT),
             load=_wants_loading(address),
+            release=address.option("release"),
         )
         self._client = client
 

@@ -88,7 +88,7 @@ def server_of(address: Address) -> Endpoint:
         known = ", ".join(f"{address.backend}{suffix}://" for suffix in ("", "+https", "+lite"))
         raise BadAddress(f"{address.backend}+{address.transport}:// is not known; known: {known}")
     encrypted = scheme == "https"
-    address.allow(*_OPTIONS, "load", *(_TLS if encrypted else ()))
+    address.allow(*_OPTIONS, "load", "release", *(_TLS if encrypted else ()))
     database = address.path.strip("/")
     if not address.host or "/" in database:
         raise BadAddress("expected milvus://host[:port]/[database/]collection")

@@ -114,11 +114,12 @@ class Diagnosis:
             )
             yield Remark("writing", f"the vector alone is sent, and the engine merges it into the row; {window}")
             return
-        why = f"{self.release} is before 2.6.2" if CAN_MERGE else "pymilvus is too old"
+        why = f"{self.release} is not known to be 2.6.2 or later" if CAN_MERGE else "pymilvus is too old"
         yield Remark(
             "writing",
-            f"whole rows are read and sent back with another vector, since partial updates are not to be had ({why}); "
-            f"the first 8 rows are compared field by field before any other is written; batches of {ROWS_AT_ONCE} rows",
+            "whole rows are read and sent back with another vector, since a part of a row is not known to be taken "
+            f"({why}); the first 8 rows are compared field by field before any other is written; batches of "
+            f"{ROWS_AT_ONCE} rows",
         )
         yield Remark(
             "window",

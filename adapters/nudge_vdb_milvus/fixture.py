@@ -24,8 +24,8 @@ OTHER = "other"
 _METRICS = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.EUCLID: "L2"}
 _SCALARS = {str: DataType.VARCHAR, int: DataType.INT64}
 _LONGEST_TEXT = 65_535
-_NULLABLE_SINCE = (2, 5, 0)
-_GAPS_SINCE = (3, 0, 0)
+_NULLABLE_SINCE = (2, 5)
+_GAPS_SINCE = (3, 0)
 
 
 @dataclass
