@@ -13,7 +13,7 @@ from nudge_vdb.contract import Accuracy, Mask, Metric, Outcome, Page, Remark, Ro
 from nudge_vdb.errors import BadAddress, BadOption, Refused
 from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, endpoint_behind
 from nudge_vdb_milvus.diagnosis import Diagnosis
-from nudge_vdb_milvus.endpoint import Endpoint, endpoint_of
+from nudge_vdb_milvus.endpoint import Endpoint, bound, endpoint_of
 from nudge_vdb_milvus.fitness import shape_of
 from nudge_vdb_milvus.keys import Pk, key_of, pk_of, places_by_partition, row_of
 from nudge_vdb_milvus.loading import Loaded
@@ -57,6 +57,7 @@ class MilvusCollection:
                 f"a {type(client).__name__} was given; expected a MilvusClient, which is not asynchronous: "
                 "MilvusCollection(MilvusClient(...), NAME)"
             )
+        client = bound(client)  # the caller may go on to another database with it
         endpoint, self._release = endpoint or endpoint_of(client), release_of(client, timeout, release)
         description = described(client, collection, self._release, timeout)
         shape, bounds = shape_of(description, vector), bounds_of(scope or Scope(), description)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,6 +94,18 @@ def endpoint_of(client: MilvusClient) -> Endpoint:
             "as in nudge_vdb.connect('milvus://host:19530/collection')"
         )
     return known
+
+
+def bound(client: MilvusClient) -> MilvusClient:
+    """Return a view of *client* that stays with the database of now, over the same connection.
+
+    ``client.use_database`` sends all later requests of a client elsewhere: rows would go to one database, and the note
+    that guards them to another.
+    """
+    view = copy.copy(client)
+    if hasattr(client, "_config"):  # where the client keeps its database, for which there is no public parameter
+        view._config = copy.copy(client._config)
+    return view
 
 
 def _told_by(config: Any) -> Endpoint | None:  # noqa: ANN401 - pymilvus.client.connection_manager.ConnectionConfig
