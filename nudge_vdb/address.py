@@ -11,10 +11,12 @@ from math import isfinite
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from nudge_vdb.errors import BadAddress
+from nudge_vdb.foreign import NotJson, Unreadable, parsed
 
 Scalar = str | int | float | bool
 
 PAIR = re.compile(r'(?P<key>[^:,]+):(?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:,|$)')
+CONSTANTS = ("NaN", "Infinity", "-Infinity")
 INTEGERS = range(-(2**63), 2**63)
 SHAPE = "backend[+transport]://[[user@]host[:port]]/[…/]collection[?option=value&…]"
 
@@ -83,8 +85,12 @@ def scalar_of(text: str) -> Scalar | None:
     A whole number is an integer, of 64 bits; NaN and Infinity are texts.
     """
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except ValueError:
+        value = parsed(text)
+    except NotJson:
+        return text
+    except Unreadable:
+        return None
+    if text.strip() in CONSTANTS:
         return text
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -157,10 +163,6 @@ def _pairs(name: str, text: str) -> Iterator[tuple[str, str]]:
 
 def _expected(name: str) -> str:
     return f"expected {name}=key:value[,key:value…], a value with a comma in quotes"
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def _shown(text: str) -> str:

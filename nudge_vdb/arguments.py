@@ -15,16 +15,30 @@ from nudge_vdb.budget import parse_size
 from nudge_vdb.contract import Collection
 from nudge_vdb.formats import load
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.lines import STDIN
 from nudge_vdb.paths import local_path
 from nudge_vdb.progress import ShownPhases
 from nudge_vdb.run import Plan
 from nudge_vdb.terminal import opened
 
 Address = Annotated[str, typer.Argument(help="Such as qdrant://localhost:6333/articles?vector=title")]
-JudgementsPath = Annotated[Path, typer.Option("--judgements", help="A JSONL file, a BEIR folder or its qrels file.")]
+JudgementsPaths = Annotated[
+    list[Path],
+    typer.Option(
+        "--judgements", help="A JSONL file, - for standard input, a BEIR folder or its qrels file; may be repeated."
+    ),
+]
+EqualIds = Annotated[
+    str, typer.Option(help="Where files name a query id twice with one vector: join their rows, or refuse.")
+]
 Splits = Annotated[list[str] | None, typer.Option("--split", help="A split of the BEIR folder; may be repeated.")]
-Validation = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split dev.")]
-Test = Annotated[Path | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split test.")]
+Validation = Annotated[
+    list[Path] | None, typer.Option(help="Judgements to score apart; of a BEIR folder, its split dev; may be repeated.")
+]
+Test = Annotated[
+    list[Path] | None,
+    typer.Option(help="Judgements to score apart; of a BEIR folder, its split test; may be repeated."),
+]
 StateFolder = Annotated[
     Path | None,
     typer.Option(
@@ -100,7 +114,7 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
 
     def planned(
         address: Address,
-        judgements: JudgementsPath,
+        judgements: JudgementsPaths,
         split: Splits = None,
         validation: Validation = None,
         test: Test = None,
@@ -121,16 +135,17 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
         memory: Memory = "512MB",
         force: Force = False,
         throttle: Throttle = None,
+        equal_ids: EqualIds = "join",
         as_json: Json = False,
     ) -> None:
         with opened(address) as collection:
             first(collection)
             plan = nudge_vdb.plan(
                 collection,
-                load(judgements, split or []),
+                load(judgements, split or [], equal_ids),
                 state=state,
-                validation=apart(validation, "dev"),
-                test=apart(test, "test"),
+                validation=apart(validation, "dev", equal_ids),
+                test=apart(test, "test", equal_ids),
                 throttle=throttle,
                 phases=ShownPhases(),
                 metric=metric,
@@ -154,9 +169,9 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
     return planned
 
 
-def apart(path: Path | None, split: str) -> Judgements | None:
+def apart(paths: list[Path] | None, split: str, equal_ids: str = "join") -> Judgements | None:
     """Read judgements to score apart; of a BEIR folder, *split*."""
-    if path is None:
+    if not paths:
         return None
-    path = local_path(path, f"judgements ({split})")
-    return load(path, [split] if path.is_dir() else [])
+    places = [path if path == STDIN else local_path(path, f"judgements ({split})") for path in paths]
+    return load(places, [split] if any(path.is_dir() for path in places) else [], equal_ids)

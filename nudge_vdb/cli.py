@@ -19,10 +19,11 @@ from nudge_vdb import render
 from nudge_vdb.arguments import (
     Address,
     Call,
+    EqualIds,
     Force,
     Grades,
     Json,
-    JudgementsPath,
+    JudgementsPaths,
     Memory,
     Splits,
     StateFolder,
@@ -318,7 +319,7 @@ def verify(
 )
 def evaluate(
     address: Address,
-    judgements: JudgementsPath,
+    judgements: JudgementsPaths,
     split: Splits = None,
     metric: Annotated[str, typer.Option(help="One or more, separated by commas.")] = "ndcg@10",
     grades: Grades = False,
@@ -330,6 +331,7 @@ def evaluate(
     ] = None,
     memory: Memory = "512MB",
     state: StateFolder = None,
+    equal_ids: EqualIds = "join",
     as_json: Json = False,
 ) -> None:
     """Score the live vectors, or those of a version, on judgements."""
@@ -339,7 +341,7 @@ def evaluate(
     with opened(address) as collection:
         found = nudge_vdb.evaluate(
             collection,
-            load(judgements, split or []),
+            load(judgements, split or [], equal_ids),
             metric=metric,
             grades=grades,
             memory=parse_size(memory),

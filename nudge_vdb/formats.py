@@ -1,105 +1,184 @@
-"""Files of judgements: one JSON object a line, or a BEIR folder."""
+"""Files of judgements: one JSON object a line, a JSON array of such objects, or a BEIR folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nudge_vdb.beir import is_qrels, read_beir, read_qrels
 from nudge_vdb.contract import Vectors
 from nudge_vdb.errors import BadJudgements, BadOption
-from nudge_vdb.judgements import Judgements, as_float32, build, graded
+from nudge_vdb.foreign import Unreadable, distinct_members, in_words, parsed, shown
+from nudge_vdb.judgements import Judgements, as_float32, graded, is_list, query_id
+from nudge_vdb.lines import STDIN, lines, name_of
 from nudge_vdb.paths import local_path
+from nudge_vdb.records import Read, joined
+
+RIGHT = '{"query_id": "q1", "vector": [0.12, -0.03, …], "relevant": ["row 17", "row 23"]}'
+MEMBERS = ("query_id", "vector", "relevant")
+BLANK = " \t\r\n"
 
 
-def load(path: Path, splits: Sequence[str] = ()) -> Judgements:
-    """Read the judgements at *path*.
+def load(paths: Sequence[Path], splits: Sequence[str] = (), equal_ids: str = "join") -> Judgements:
+    """Read the judgements at *paths*, joined.
 
-    * A file of lines ``{"query_id": str, "vector": [...], "relevant": {"row id": grade} or ["row id", …]}``.
+    * A file of lines ``{"query_id": str, "vector": [...], "relevant": {"row id": grade} or ["row id", …]}``, or a JSON
+      array of such objects; plain, or packed by gzip or zstd; a pipe as well, and ``-`` for standard input.
     * A BEIR folder: ``queries.jsonl``, ``qrels/<split>.tsv`` and the vectors in ``queries.npy``, row i for line i.
       *splits* names the qrels files to join; they may be left out where there is only one.
     * One file of a BEIR folder's ``qrels``.
+
+    A query id that stands in two of them is one query where the vectors agree; with *equal_ids* "refuse" it is refused.
 
     Raises:
         BadJudgements: nothing there, or content that cannot be used; the message names the line or the query.
         BadOption: a split that is not there, or splits where there are none.
     """
-    path = local_path(path, "judgements")
+    paths = [path if path == STDIN else local_path(path, "judgements") for path in paths]
+    if splits and not any(path != STDIN and path.is_dir() for path in paths):
+        raise BadOption(f"{', '.join(map(name_of, paths))} is a file and has no splits; leave out --split")
+    return joined([_read(path, splits) for path in paths], equal_ids)
+
+
+def _read(path: Path, splits: Sequence[str]) -> Read:
+    if path == STDIN:
+        return _records(path)
     if path.is_dir():
-        return _beir(path, [_split_file(path, split) for split in splits] or [_only_split(path)])
-    if splits:
-        raise BadOption(f"{path} is a file and has no splits; leave out --split")
-    if not path.is_file():
+        return read_beir(path, splits)
+    if not path.exists():
         raise BadJudgements(f"{path} does not exist; expected a JSONL file or a BEIR folder")
-    if path.suffix == ".tsv":
-        return _beir(path.resolve().parent.parent, [path])
-    return _jsonl(path)
+    if is_qrels(path):
+        return read_qrels(path.resolve().parent.parent, [path])
+    return _records(path)
 
 
-def _jsonl(path: Path) -> Judgements:
+def _records(path: Path) -> Read:
     names: list[str] = []
+    places: list[str] = []
     vectors: list[Vectors] = []
     relevant: list[dict[str, float]] = []
-    for where, line in _json_lines(path):
-        if not isinstance(line.get("query_id"), str):
-            raise BadJudgements(f'{where}: "query_id" is {line.get("query_id")!r}; expected text')
-        names.append(line["query_id"])
-        vectors.append(_vector(line.get("vector"), vectors[0] if vectors else None, where))
-        relevant.append(graded(line.get("relevant"), where))
+    for where, line in _objects(path):
+        _require_members(line, where)
+        names.append(query_id(line["query_id"], where))
+        places.append(where)
+        vectors.append(_vector(line["vector"], vectors[0] if vectors else None, where))
+        relevant.append(graded(line["relevant"], where))
         if not relevant[-1]:
-            raise BadJudgements(f"{where}: query {names[-1]!r} has no relevant row (a grade above 0); leave it out")
-    stacked = np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
-    return build(stacked, names, relevant)
+            raise BadJudgements(f"{where}: query {shown(names[-1])} has no relevant row; leave it out")
+    return Read(names, places, np.stack(vectors) if vectors else np.empty((0, 0), np.float32), relevant)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the JSON object of every line that is not blank, with the words that name its place."""
-    for where, text in _lines(path):
-        yield where, _json_object(text, where)
+def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every object, with the words that name its place."""
+    found = lines(path)
+    first = next(found, None)
+    if first is None:
+        raise BadJudgements(f"{name_of(path)} is empty: there are no judgements in it (a pipe can be read only once)")
+    is_array = first[1].lstrip(BLANK).startswith("[")
+    for where, value in _items(path, chain([first], found)) if is_array else _parsed_lines(chain([first], found)):
+        if not isinstance(value, dict):
+            raise BadJudgements(f"{where} is not a JSON object; expected such a line: {RIGHT}")
+        yield where, value
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield every line that is not blank, with the words that name its place."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{path} line {number}"
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as exc:
-                raise BadJudgements(f"{where} is not UTF-8 text: {exc}") from exc
-            if text.strip():
-                yield where, text
+def _parsed_lines(found: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    for where, text in found:
+        try:
+            yield where, parsed(text, distinct=True)
+        except Unreadable as exc:
+            raise BadJudgements(f"{where} {exc}; expected one JSON object a line, such as {RIGHT}") from exc
 
 
-def _json_object(text: str, where: str) -> dict[str, Any]:
+def _items(path: Path, found: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """Yield every item of the JSON array that is the whole of *path*."""
+    text = "\n".join(line for _, line in found).strip(BLANK)
+    decoder = json.JSONDecoder(object_pairs_hook=distinct_members)
+    at, number = _behind_blanks(text, 1), 0
+    while text[at : at + 1] != "]":
+        number += 1
+        where = f"{name_of(path)} item {number}"
+        try:
+            with in_words():
+                value, end = decoder.raw_decode(text, at)
+        except Unreadable as exc:
+            raise BadJudgements(f"{where} {exc}") from exc
+        yield where, value
+        at = _behind_comma(text, end, where)
+    if at + 1 < len(text):
+        raise BadJudgements(f"{name_of(path)} goes on behind its JSON array: {shown(text[at + 1 :])}")
+
+
+def _behind_comma(text: str, at: int, where: str) -> int:
+    """Return the place of the next item, or of the bracket that ends the array."""
+    at = _behind_blanks(text, at)
+    if text[at : at + 1] == "]":
+        return at
+    if text[at : at + 1] != ",":
+        raise BadJudgements(f"{where} is followed by {shown(text[at : at + 20])}; expected a comma, or ] at the end")
+    return _behind_blanks(text, at + 1)
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    while text[at : at + 1] and text[at] in BLANK:
+        at += 1
+    return at
+
+
+def _require_members(line: Mapping[str, Any], where: str) -> None:
+    """Refuse a line that lacks a member or has one of the wrong kind; all that is wrong with it is said at once."""
+    faults = [_lacking(line), *(_wrong(name, line[name]) for name in MEMBERS if name in line)]
+    found = "; ".join(fault for fault in faults if fault)
+    if found:
+        raise BadJudgements(f"{where}: {found}. A right line: {RIGHT} · this one: {_brief(line)}")
+
+
+def _lacking(line: Mapping[str, Any]) -> str:
+    names = [f'"{name}"' for name in MEMBERS if name not in line]
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing" if names else ""
+
+
+def _wrong(name: str, value: object) -> str:
+    if name == "query_id" and not (isinstance(value, str | int) and not isinstance(value, bool)):
+        return f'"query_id" is {_as_json(value)}; expected text or a whole number'
+    if name == "vector" and not isinstance(value, list):
+        return f'"vector" is no list of numbers: {_as_json(value)}'
+    if name == "relevant" and not (isinstance(value, dict) or is_list(value)):
+        return f'"relevant" is {shown(value)}; expected ["row id", …] or {{"row id": grade}}'
+    return ""
+
+
+def _brief(line: Mapping[str, Any]) -> str:
+    parts = [f"{_as_json(name)}: {_as_json(value)}" for name, value in line.items()]
+    return f"{{{', '.join(parts[:6])}{', …' if len(parts) > 6 else ''}}}"
+
+
+def _as_json(value: object) -> str:
+    """Return *value* as JSON shows it, short."""
+    if isinstance(value, list) and len(value) > 2:
+        return f"[{_as_json(value[0])}, {_as_json(value[1])}, …]"
     try:
-        found = json.loads(text, object_pairs_hook=lambda pairs: _distinct(pairs, where))
-    except json.JSONDecodeError as exc:
-        raise BadJudgements(f"{where} is not JSON: {exc}") from exc
-    if not isinstance(found, dict):
-        raise BadJudgements(f"{where} is not a JSON object")
-    return found
+        text = json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        text = shown(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
-def _distinct(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadJudgements(f"{where} names {twice!r} twice")
-    return dict(pairs)
-
-
-def _vector(value: object, first: Vectors | None, where: str) -> Vectors:
+def _vector(value: list[Any], first: Vectors | None, where: str) -> Vectors:
+    for component, each in enumerate(value, start=1) if set(map(type, value)) - {int, float} else ():
+        if type(each) not in (int, float):
+            raise BadJudgements(f'{where}: "vector" is no list of numbers: component {component} is {_as_json(each)}')
     try:
         vector = as_float32(cast("ArrayLike", value))
     except (TypeError, ValueError) as exc:
         raise BadJudgements(f'{where}: "vector" is no list of numbers: {exc}') from exc
-    if vector.ndim != 1 or not len(vector):
-        raise BadJudgements(f'{where}: "vector" is no list of numbers')
+    if not len(vector):
+        raise BadJudgements(f'{where}: "vector" is no list of numbers: it is empty')
     if first is not None and len(vector) != len(first):
         raise BadJudgements(f"{where}: the vector has {len(vector)} components, those above it {len(first)}")
     if not np.isfinite(vector).all():
@@ -107,90 +186,3 @@ def _vector(value: object, first: Vectors | None, where: str) -> Vectors:
     if not vector.any():
         raise BadJudgements(f"{where}: the vector is zero, which is no direction")
     return vector
-
-
-def _only_split(folder: Path) -> Path:
-    found = _splits(folder)
-    if len(found) == 1:
-        return found[0]
-    raise BadOption(f"{folder} has the splits {_names(found)}; say which judge with --split NAME (may be repeated)")
-
-
-def _split_file(folder: Path, split: str) -> Path:
-    found = _splits(folder)
-    for path in found:
-        if path.stem == split:
-            return path
-    raise BadOption(f"{folder} has no split {split!r}; it has {_names(found)}")
-
-
-def _splits(folder: Path) -> list[Path]:
-    found = sorted((folder / "qrels").glob("*.tsv"))
-    if not found:
-        raise BadJudgements(f"{folder} is no BEIR folder: it holds no qrels/<split>.tsv")
-    return found
-
-
-def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(path.stem for path in paths)
-
-
-def _beir(folder: Path, qrels: Sequence[Path]) -> Judgements:
-    names = _query_names(folder / "queries.jsonl")
-    vectors = _query_vectors(folder / "queries.npy", len(names))
-    relevant: dict[str, dict[str, float]] = {}
-    for path in qrels:
-        for where, query, row, grade in _qrels(path):
-            if query not in names:
-                raise BadJudgements(f"{where}: query {query!r} is not in {folder / 'queries.jsonl'}")
-            rows = relevant.setdefault(query, {})
-            if row in rows:
-                raise BadJudgements(f"{where}: row {row!r} is judged twice for query {query!r}")
-            rows[row] = grade
-    judged = {query: wanted for query, rows in relevant.items() if (wanted := graded(rows, f"query {query!r}"))}
-    return build(vectors[[names[query] for query in judged]], list(judged), list(judged.values()))
-
-
-def _query_names(path: Path) -> dict[str, int]:
-    """Return the place of each query id in the file."""
-    if not path.is_file():
-        raise BadJudgements(f"{path} does not exist; a BEIR folder holds queries.jsonl, qrels/ and queries.npy")
-    names: dict[str, int] = {}
-    for where, line in _json_lines(path):
-        name = line["_id"] if isinstance(line.get("_id"), str) else ""
-        if not name or name in names:
-            raise BadJudgements(f'{where}: "_id" is {"given twice" if name else "missing"}')
-        names[name] = len(names)
-    return names
-
-
-def _query_vectors(path: Path, count: int) -> Vectors:
-    if not path.is_file():
-        raise BadJudgements(
-            f"{path} does not exist: embed the lines of queries.jsonl with the collection's own model and save them "
-            "there with numpy.save, one row a line"
-        )
-    try:
-        vectors = as_float32(np.load(path, allow_pickle=False))
-    except (OSError, TypeError, ValueError, EOFError) as exc:
-        raise BadJudgements(f"{path} is no .npy file of numbers: {exc}") from exc
-    if vectors.ndim != 2 or len(vectors) != count:
-        raise BadJudgements(f"{path} has shape {vectors.shape}; queries.jsonl has {count} queries, one row each")
-    return np.asarray(vectors)
-
-
-def _qrels(path: Path) -> Iterator[tuple[str, str, str, float]]:
-    """Yield place, query, row and grade of every line below the header."""
-    for number, (where, line) in enumerate(_lines(path)):
-        cells = line.split("\t")
-        if number or _is_number(cells[-1]):
-            if len(cells) != 3 or not _is_number(cells[2]):
-                raise BadJudgements(f"{where}: expected query-id, corpus-id and score, separated by tabs")
-            yield where, cells[0], cells[1], float(cells[2])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 import threading
@@ -19,6 +18,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 from nudge_vdb.durable import write_json
 from nudge_vdb.errors import BadOption, Locked
+from nudge_vdb.foreign import parsed
 from nudge_vdb.paths import is_shared
 
 BEAT = 5.0
@@ -140,7 +140,7 @@ def _start_of(process: object) -> str:
 
 def _holder(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        content = parsed(file.read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

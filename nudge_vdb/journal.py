@@ -12,6 +12,7 @@ from typing import Any
 
 from nudge_vdb.durable import append_line, read_sealed, sealed, write_json
 from nudge_vdb.errors import StateDamaged
+from nudge_vdb.foreign import parsed
 
 Event = dict[str, Any]
 
@@ -164,7 +165,9 @@ def _event(path: Path, number: int, line: bytes) -> Event:
     try:
         if checksum != b"%08x" % zlib.crc32(body):
             raise ValueError("its checksum does not fit")
-        entry: Event = json.loads(body)
+        entry = parsed(body)
+        if not (isinstance(entry, dict) and isinstance(entry.get("event"), str)):
+            raise ValueError("it holds no event")  # noqa: TRY004 - as for what is no JSON
     except ValueError as exc:
         raise StateDamaged(f"{path} line {number} is damaged: {exc}; restore the state from a backup") from exc
     return entry

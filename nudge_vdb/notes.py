@@ -14,6 +14,7 @@ from typing import Any
 
 from nudge_vdb.contract import Ability, Collection, Traits
 from nudge_vdb.errors import NudgeError, StateConflict
+from nudge_vdb.foreign import parsed, shown
 from nudge_vdb.journal import Journal
 from nudge_vdb.printable import printable
 from nudge_vdb.state import State, read_facts
@@ -223,18 +224,35 @@ def _overlapping(state: State, scope: Mapping[str, str], origin: str) -> str:
 
 def _found(collection: Collection) -> Iterator[tuple[str, Note]]:
     for name, text in collection.notes().items():
-        try:
-            yield name, Note(**json.loads(text))
-        except (ValueError, TypeError) as exc:
-            raise StateConflict(
-                f"the note {name} with {collection.traits.identity} cannot be read: {text[:80]!r}; if a newer "
-                "nudge-vdb left it, update; if nobody needs it, remove it from the collection"
-            ) from exc
+        yield name, _read_note(collection, name, text)
+
+
+def _read_note(collection: Collection, name: str, text: str) -> Note:
+    try:
+        return Note(**_checked(parsed(text)))
+    except (ValueError, TypeError) as exc:
+        raise StateConflict(
+            f"the note {name} with {collection.traits.identity} cannot be read: {shown(text)}; if a newer "
+            "nudge-vdb left it, update; if nobody needs it, remove it from the collection"
+        ) from exc
+
+
+def _checked(told: object) -> dict[str, Any]:
+    """Return what a note says if it is what :func:`_text` writes, else raise ValueError."""
+    if not isinstance(told, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - as for what is no JSON
+    texts = [told.get(name) for name in ("state", "vector", "host", "folder")]
+    scope, version = told.get("scope"), told.get("version")
+    right = all(isinstance(text, str) for text in texts) and type(version) is int and isinstance(scope, dict)
+    if not right or not all(isinstance(value, str) for value in (scope or {}).values()):
+        raise ValueError("it is no note of ours")
+    return told
 
 
 def own_note(collection: Collection, traits: Traits) -> Note | None:
     """Return the note that stands for exactly this vector field and scope, None where there is none."""
-    return dict(_found(collection)).get(_name(traits))
+    text = collection.notes().get(_name(traits))
+    return None if text is None else _read_note(collection, _name(traits), text)
 
 
 def _note_of(state: State) -> Note:

@@ -271,7 +271,7 @@ class State:
         if (self.folder / UNFINISHED).exists():
             shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
         for folder in self.folder.glob("versions/*"):
-            if folder.name.isdigit() and int(folder.name) not in whole:
+            if folder.name.isdecimal() and int(folder.name) not in whole:
                 shutil.rmtree(folder, ignore_errors=True)
         for number in sorted(whole.keys() - known.keys()):
             self._note(whole[number])

@@ -63,7 +63,7 @@ REFUSED = {
     "infinity": ([[1.0, 0.0], [np.inf, 1.0]], [["a"], ["b"]], None, ["query '1'", "NaN or infinity"]),
     "a zero vector": ([[1.0, 0.0], [0.0, 0.0]], [["a"], ["b"]], ["x", "y"], ["query 'y'", "zero"]),
     "no relevant row": (TWO, [["a"], []], None, ["query '1'", "no relevant row"]),
-    "no grade above 0": (TWO, [["a"], {"b": 0, "c": -2}], None, ["query '1'", "no relevant row"]),
+    "no grade above 0 at all": (TWO, [{"a": 0}, {"b": 0, "c": -2}], None, ["none of the 2 queries has a relevant row"]),
     "a query id twice": (TWO, [["a"], ["b"]], ["x", "x"], ["query id 'x' is given twice"]),
     "a row twice": (TWO, [["a"], ["b", "c", "b"]], None, ["query '1'", "names row 'b' twice"]),
     "a row twice, as number and text": (TWO, [["a"], {7: 1, "7": 2}], None, ["query '1'", "names row '7' twice"]),
