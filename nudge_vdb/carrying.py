@@ -18,7 +18,7 @@ from nudge_vdb.nudge import RAYS, Floats, Ints, Pulls, unit
 from nudge_vdb.phases import counted
 from nudge_vdb.ridge import REACHES, RIDGES, Carry, Fit, Map, Neighbours
 from nudge_vdb.rivals import Best, Part, engine_score
-from nudge_vdb.scoring import Rule, Table, standings
+from nudge_vdb.scoring import RANKED, Rule, Table, standings
 
 ROWS_AT_ONCE = 4096
 EACH = 96
@@ -94,9 +94,12 @@ def carried_table(field: Field, exam: Exam, rule: Rule, steps: Floats, unjudged:
         others, grades = unjudged.at(contenders[query]), exam.grades[left.pairs]
         for table, maps, carried in ((warm, left.unasked, left.lone), (cold, left.unjudged, np.ones_like(left.lone))):
             turned = _carried_scores(maps, own, *asked)[:, None]
-            placed = np.where(carried[:, None, None], turned, own_scores[:, :, None])
             crowd = _best(_carried_scores(maps, others, *asked), rule.k)
-            table[:, :, query] = rule.score(_ranks(placed, judged, crowd), grades)
+            at_once = field.budget.block(Share.STEPS, RANKED * len(CARRIES) * len(own))
+            for first in range(0, len(steps), at_once):
+                some = slice(first, first + at_once)
+                placed = np.where(carried[:, None, None], turned, own_scores[:, some, None])
+                table[some, :, query] = rule.score(_ranks(placed, judged[:, some], crowd), grades)
     return Table(warm.reshape(-1, len(exam.units)), cold.reshape(-1, len(exam.units)))
 
 

@@ -13,9 +13,9 @@ from nudge_vdb.matching import Judged, some_queries
 from nudge_vdb.nudge import Floats
 from nudge_vdb.options import Options
 from nudge_vdb.planning import Course
-from nudge_vdb.ridge import Carry
+from nudge_vdb.ridge import Carry, held_bytes
 from nudge_vdb.selection import change, cross_fitted, mixed
-from nudge_vdb.verdict import Figures, Verdict, alternatives, judge
+from nudge_vdb.verdict import Figures, Verdict, alternatives, judge, left_out, most_answers
 
 USUAL_COLD_SHARE = 0.3
 
@@ -47,6 +47,8 @@ class Choice:
     """Whether unjudged rows are carried, and why."""
     alternatives: list[Figures]
     """Where the plan was stopped: what would pass, and its figures."""
+    left_out: str | None
+    """What was not tried then, and why."""
 
     @property
     def step(self) -> float:
@@ -80,7 +82,8 @@ def choose_step(course: Course, train: Judged, options: Options, now: Live | Non
     stopped = share.exists and (beaten or not verdict.proof.proven)
     passing = alternatives(sitting, family, share.value, sitting.options) if stopped else iter(())
     others = [figures for figures, each, best in passing if not _beaten(now, train, each, best)]
-    return Choice(sitting.course, scored, sitting.exam, family, place, share, verdict, carrying, others)
+    untried = left_out(sitting, family) if stopped else None
+    return Choice(sitting.course, scored, sitting.exam, family, place, share, verdict, carrying, others, untried)
 
 
 def _beaten(now: Live | None, train: Judged, family: Family, place: int) -> bool:
@@ -96,6 +99,10 @@ def _drawn(course: Course, train: Judged, share: float, options: Options) -> tup
     if options.carry == "auto" and rows > options.most_rows:
         reason = f"{rows:,} rows are more than --max-rows {options.most_rows:,}"
         options, carrying = replace(options, carry="off", max_rows=None), {"carry": "off", "carry_reason": reason}
+    held, most = held_bytes(course.traits.width, most_answers(train)), pages.budget.bytes
+    if options.carry == "auto" and held > most:
+        reason = f"it would hold about {held >> 20:,} MB at once, and --memory is {most >> 20:,} MB"
+        options, carrying = replace(options, carry="off"), {"carry": "off", "carry_reason": reason}
     sitting = Sitting.of(course, train, options)
     if options.carry == "off":
         return sitting, sitting.plain, carrying

@@ -20,6 +20,7 @@ from nudge_vdb.options import Options
 from nudge_vdb.placing import Placement, moved, placed, refuse_vanishing
 from nudge_vdb.planning import Course, set_course, sit_exam, unlike
 from nudge_vdb.ranking import QUERIES_AT_ONCE
+from nudge_vdb.ridge import held_bytes
 from nudge_vdb.seen import Seen
 from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.survey import TIED
@@ -85,7 +86,11 @@ def propose(
             "against_live": scored_now,
             **apart_figures,
             "warnings": [
-                *(warning for warning in (strange, _cold_fall(choice, options), _tied(choice, options)) if warning),
+                *(
+                    warning
+                    for warning in (strange, _cold_fall(choice, options), _tied(choice, options), _too_wide(choice))
+                    if warning
+                ),
                 *_overlaps(judgements, held_out),
                 *_at_base_again(ground, live),
                 *live_version.warnings(known),
@@ -115,6 +120,7 @@ def _gain(choice: Choice, options: Options, obstacles: list[str]) -> dict[str, A
         "max_cold_loss": options.max_cold_loss,
         **found,
         "alternatives": choice.alternatives,
+        "alternatives_left_out": choice.left_out,
     }
 
 
@@ -186,6 +192,15 @@ def _tied(choice: Choice, options: Options) -> str | None:
         f"{tied} of the scored queries have more equal rows around the last place that counts than were searched for, "
         "so their scores may differ from those of evaluate and trec_eval; --rivals scan reads all rows"
     )
+
+
+def _too_wide(choice: Choice) -> str | None:
+    """Say where carrying, which was asked for, holds more than it should."""
+    held = held_bytes(choice.course.traits.width, int(np.bincount(choice.exam.query).max()))
+    most = choice.course.ground.pages.budget.bytes
+    if choice.carry is None or held <= most:
+        return None
+    return f"carrying holds about {held >> 20:,} MB at once, more than --memory, which is {most >> 20:,} MB"
 
 
 def _cold_fall(choice: Choice, options: Options) -> str | None:

@@ -139,6 +139,8 @@ def _would_pass(report: Report) -> Iterator[str]:
             f"{each['option']} would pass: {each['warm_gain']:+.4f} for rows that are judged, "
             f"{each['cold_gain']:+.4f} for rows that nobody judged"
         )
+    if report.get("alternatives_left_out"):
+        yield report["alternatives_left_out"]
 
 
 def _plan_notes(report: Report) -> Iterator[str]:

@@ -29,6 +29,10 @@ MOST_NEIGHBOURS = 300
 """How many rows are left out of a fit at most: of a larger neighbourhood, so many drawn at random."""
 
 
+MATRICES = 14
+"""How many matrices of width × width are there at once, of all ridges together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Carry:
     """How unjudged rows are carried."""
@@ -89,11 +93,22 @@ class Fit:
         """Return the map of a fit without k of the rows, whose *units* and *directions* (k, d) are given.
 
         Exact: W less A·Xᵀ·(1 − H)⁻¹ times the residuals of those rows X, H = X·A·Xᵀ being their part of the hat matrix.
+        Of more rows than components, it is solved in the components: (A⁻¹ − XᵀX)⁻¹ times (A⁻¹·W − XᵀΔ).
         """
         rows = with_constant(units)
+        if len(rows) > len(self.inverse):
+            whole = np.linalg.inv(self.inverse)
+            taught = whole @ self.map.matrix - rows.T @ directions
+            return Map(np.asarray(np.linalg.solve(whole - rows.T @ rows, taught), np.float64))
         reached = self.inverse @ rows.T
         residuals = directions - rows @ self.map.matrix
         return Map(self.map.matrix - reached @ np.linalg.solve(np.eye(len(rows)) - rows @ reached, residuals))
+
+
+def held_bytes(width: int, answers: int) -> int:
+    """Return about how many bytes fits hold while a query with so many *answers* is left out of them."""
+    rows = answers + MOST_NEIGHBOURS
+    return 8 * (MATRICES * (width + 1) ** 2 + 4 * rows * width + 3 * min(rows, width + 1) ** 2)
 
 
 @dataclass(frozen=True)

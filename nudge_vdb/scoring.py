@@ -22,6 +22,9 @@ TIE = 2.0**-25
 MATRICES = 40
 """Bytes that a pair takes at each step until the best of its query are known."""
 
+RANKED = 128
+"""Bytes that an answer takes at each step while it is ranked."""
+
 
 class Rule(Protocol):
     """A measure with a cutoff."""
@@ -51,8 +54,12 @@ def score_table(field: Field, exam: Exam, rule: Rule, steps: Floats) -> Table:
     queries = len(exam.units)
     for query, (own, crowd) in enumerate(counted(standings(field, exam, rule.k, steps), queries, "queries")):
         grades = exam.grades[slice(*np.searchsorted(exam.query, [query, query + 1]))]
-        warm[:, query] = rule.score(_ranks(own, crowd), grades)
-        cold[:, query] = rule.score(_ranks(np.broadcast_to(own[:, :1], own.shape), crowd), grades)
+        at_once = field.budget.block(Share.STEPS, RANKED * len(own))
+        for first in range(0, len(steps), at_once):
+            some = slice(first, first + at_once)
+            here, others = own[:, some], crowd[:, some]
+            warm[some, query] = rule.score(_ranks(here, others), grades)
+            cold[some, query] = rule.score(_ranks(np.broadcast_to(own[:, :1], here.shape), others), grades)
     return Table(warm, cold)
 
 
@@ -71,10 +78,26 @@ def standings(field: Field, exam: Exam, k: int, steps: Floats) -> Iterator[tuple
 def _scores_by_query(field: Field, traces: Traces, steps: Floats, lengths: Floats) -> Iterator[Floats]:
     """Yield the scores of each query's pairs, (c, steps), in the order of the queries."""
     starts = np.searchsorted(traces.query, np.arange(len(lengths) + 1))
-    for first, last in _runs(starts, field.budget.block(Share.STEPS, MATRICES * len(steps))):
+    room = field.budget.block(Share.STEPS, MATRICES * len(steps))
+    for first, last in _runs(starts, room):
         begin = starts[first]
+        if starts[last] - begin > room:  # one query with so many answers
+            yield _in_parts(field, traces, (begin, starts[last]), steps, lengths, room)
+            continue
         scores = scores_along(field, traces.select(slice(begin, starts[last])), steps, lengths)
         yield from (scores[starts[query] - begin : starts[query + 1] - begin] for query in range(first, last))
+
+
+def _in_parts(
+    field: Field, traces: Traces, pairs: tuple[int, int], steps: Floats, lengths: Floats, room: int
+) -> Floats:
+    """Return the scores (c, steps) of the *pairs* from one to before the other, of no more than *room* at once."""
+    begin, end = pairs
+    scores = np.empty((end - begin, len(steps)))
+    for first in range(begin, end, room):
+        some = slice(first, min(first + room, end))
+        scores[some.start - begin : some.stop - begin] = scores_along(field, traces.select(some), steps, lengths)
+    return scores
 
 
 def _runs(starts: Ints, room: int) -> Iterator[tuple[int, int]]:

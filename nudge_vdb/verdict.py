@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from nudge_vdb.candidates import Family, Sitting
+from nudge_vdb.candidates import Family, Sitting, affordable
+from nudge_vdb.matching import Judged
 from nudge_vdb.nudge import Method
 from nudge_vdb.options import Options
+from nudge_vdb.ridge import held_bytes
 from nudge_vdb.scoring import Table
 from nudge_vdb.selection import Change, Proof, candidates_for, change, mixed, prove, scored_at
 
@@ -20,6 +22,13 @@ Passing = tuple[Figures, Family, int]
 
 OTHER_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Cold shares that are tried when a plan is stopped."""
+
+ADVICE_SHARE = 0.6
+"""What advice may hold of the budget: the plan is there beside it."""
+CHEAP = 2e10
+"""Products that advice may cost whatever the plan costs: a few seconds."""
+FITTED, CARRIED = 8, 60
+"""Products of width × width for each row that a fit is without, and rows that are carried for a query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ def _other_carry(sitting: Sitting, family: Family, share: float, options: Option
     """Yield whether unjudged rows should be carried instead of left, or left instead of carried."""
     if family.carrying:
         yield from _passing(sitting.plain, share, options, "--carry off")
-    elif sitting.course.ground.pages.whole and options.method == Method.NUDGE_N:  # it takes all rows
+    elif _may_carry(sitting) and left_out(sitting, family) is None:
         other = (
             sitting
             if options.carry == "auto"
@@ -90,6 +99,40 @@ def _other_carry(sitting: Sitting, family: Family, share: float, options: Option
         )
         found = list(_passing(other.carried, share, options, "--carry on"))
         yield from found or _first_share(other.carried, _above(share), options, "--carry on ", "")
+
+
+def _may_carry(sitting: Sitting) -> bool:
+    """Tell whether carrying can be chosen: it takes all rows, and keeps lengths."""
+    return sitting.course.ground.pages.whole and sitting.options.method == Method.NUDGE_N
+
+
+def left_out(sitting: Sitting, family: Family) -> str | None:
+    """Say why nobody tried whether carrying would pass instead of *family*, None if it was tried or cannot be chosen.
+
+    It holds matrices of width × width, and fits them anew for every query, which may take far more than the plan did.
+    """
+    if family.carrying or sitting.options.carry == "auto" or not _may_carry(sitting):
+        return None
+    width, pages = sitting.course.traits.width, sitting.course.ground.pages
+    held = held_bytes(width, most_answers(sitting.train))
+    if held > ADVICE_SHARE * pages.budget.bytes:
+        return f"whether --carry on would pass was not tried: it would hold about {held >> 20:,} MB at once"
+    if _products_to_fit(sitting) > max(CHEAP, 2 * len(pages) * len(sitting.places) * width):
+        return "whether --carry on would pass was not tried: that would take longer than the plan"
+    return None
+
+
+def _products_to_fit(sitting: Sitting) -> float:
+    """Return about how many products it takes to fit the maps without each query that would be scored."""
+    width, given = sitting.course.traits.width, len(sitting.train.judgements)
+    scored = min(given, sitting.options.max_queries, affordable(len(sitting.course.ground.pages)))
+    rows = len(sitting.train.places) / given + CARRIED
+    return FITTED * width**2 * (width + scored * rows)
+
+
+def most_answers(train: Judged) -> int:
+    """Return the number of answers of the query that has most."""
+    return int(np.bincount(train.judgements.query).max())
 
 
 def _other_shares(family: Family, share: float, options: Options, same: str) -> Iterator[Passing]:

@@ -114,12 +114,13 @@ def test_the_size_of_the_parts_changes_nothing(monkeypatch):
     np.testing.assert_allclose(parts.cold, whole.cold, atol=1e-12)
 
 
-def test_a_fit_without_a_group_is_the_fit_of_the_others():
+@pytest.mark.parametrize("group", [3, 9, 50])
+def test_a_fit_without_a_group_is_the_fit_of_the_others_also_of_more_rows_than_components(group):
     rng = np.random.default_rng(0)
     units, directions = unit(rng.normal(size=(60, 6)))[0], rng.normal(size=(60, 6)).astype(np.float32)
     (fit,) = Fit.of(iter([(units, directions)]), 6, [0.7])
-    (others,) = Fit.of(iter([(units[9:], directions[9:])]), 6, [0.7])
-    np.testing.assert_allclose(fit.without(units[:9], directions[:9]).matrix, others.map.matrix, atol=1e-9)
+    (others,) = Fit.of(iter([(units[group:], directions[group:])]), 6, [0.7])
+    np.testing.assert_allclose(fit.without(units[:group], directions[:group]).matrix, others.map.matrix, atol=1e-9)
 
 
 def test_neighbours_are_the_rows_that_share_a_query():

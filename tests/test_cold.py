@@ -5,9 +5,11 @@ import pytest
 
 import nudge_vdb
 from benchmarks.sets import content
-from nudge_vdb.contract import Metric
+from nudge_vdb.contract import Metric, StoredRow
 from nudge_vdb.errors import BadOption
 from nudge_vdb.judgements import Judgements
+from nudge_vdb.ridge import Fit
+from nudge_vdb.testing import MemoryCollection
 
 
 def planned(world, folder, **choices):
@@ -271,3 +273,46 @@ def test_few_judgements_prove_nothing_however_many_rows_they_would_carry(worlds,
 def test_options_of_carrying_outside_their_range_are_refused(world, tmp_path, choice, word):
     with pytest.raises(BadOption, match=word):
         planned(world, tmp_path, **choice)
+
+
+@pytest.fixture
+def wide():
+    """Rows and queries of so many components, drawn at random, so that nothing is proven."""
+
+    def make(width, answers):
+        rng = np.random.default_rng(0)
+        rows = {
+            str(place): StoredRow(row.astype(np.float32), {}, {})
+            for place, row in enumerate(rng.normal(size=(300, width)))
+        }
+        queries = rng.normal(size=(answers, width))
+        return MemoryCollection(Metric.COSINE, width, rows=rows), Judgements.from_arrays(
+            queries, [[str(place)] for place in range(answers)]
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("width", "memory", "said"),
+    [(1024, 64, "would hold about"), (1024, 1024, "take longer than the plan"), (64, 64, None)],
+)
+def test_advice_that_would_cost_more_than_the_plan_is_left_out_and_that_is_said(
+    width, memory, said, wide, tmp_path, monkeypatch
+):
+    fitted = []
+    fit_of = Fit.of
+    monkeypatch.setattr(Fit, "of", lambda *given: fitted.append(1) or fit_of(*given))
+    collection, judgements = wide(width, 60)
+    told = nudge_vdb.plan(collection, judgements, state=tmp_path, memory=memory << 20).report
+    assert not told["proven"]
+    assert bool(fitted) == (said is None)
+    assert (told["alternatives_left_out"] or "").find(said or "") >= 0
+    assert (told["alternatives_left_out"] is None) == (said is None)
+
+
+def test_carrying_is_left_where_it_would_hold_more_than_the_budget_and_that_is_said(wide, tmp_path):
+    collection, judgements = wide(800, 30)
+    told = nudge_vdb.plan(collection, judgements, state=tmp_path, memory=64 << 20, carry="auto", max_queries=20).report
+    assert told["carry"] == "off"
+    assert "--memory is 64 MB" in told["carry_reason"]
