@@ -48,6 +48,8 @@ class Evaluation:
     """How many of the queries trained what was scored, which flatters it; None where no state tells."""
     unseen_scores: Mapping[str, float] | None = None
     """The means over the other queries, where some trained and 20 or more did not."""
+    unanswered: int = 0
+    """Further queries, which are not scored: all their rows were judged not relevant."""
 
 
 @taking_addresses
@@ -94,7 +96,8 @@ def evaluate(
         with phases("compute"):
             table = _table(collection, pages, judged.judgements, measures)
     queries = len(judged.judgements)
-    found = Evaluation(_means(measures, table), queries, len(pages), judged.missing, version)
+    scored = (_means(measures, table), queries, len(pages), judged.missing, version)
+    found = Evaluation(*scored, unanswered=len(judgements.unanswered))
     if seen is None:
         return found
     known = {name for name, there in zip(judgements.query_ids, seen.has(judgements), strict=True) if there}

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nudge_vdb import hubs
 from nudge_vdb import live as live_version
 from nudge_vdb.choice import Choice, choose_step
 from nudge_vdb.contract import Collection, RowKey
+from nudge_vdb.foreign import shown
 from nudge_vdb.ground import Ground
 from nudge_vdb.judgements import Judgements
 from nudge_vdb.live import Live
@@ -82,6 +84,7 @@ def propose(
             "moved": len(content.keys),
             "carried": 0 if placement is None else len(content.keys) - len(choice.course.wanted),
             "judged_missing": train.missing,
+            "unanswered": len(judgements.unanswered),
             **_left_aside(ground),
             "against_live": scored_now,
             **apart_figures,
@@ -92,6 +95,8 @@ def propose(
                     if warning
                 ),
                 *_overlaps(judgements, held_out),
+                *_unanswered({"judgements": judgements, **apart}),
+                *hubs.warnings(judgements),
                 *_at_base_again(ground, live),
                 *live_version.warnings(known),
             ],
@@ -168,6 +173,16 @@ def _overlaps(train: Judgements, held_out: Mapping[str, Judged]) -> list[str]:
         f"{count} of the {name} queries train as well, so the {name} score says little about new queries"
         for name, count in doubled.items()
         if count
+    ]
+
+
+def _unanswered(given: Mapping[str, Judgements]) -> list[str]:
+    """Say which queries have no part in anything, since all that was judged for them is not relevant."""
+    return [
+        f"{len(each.unanswered):,} queries of the {name} have no grade above 0, such as {shown(each.unanswered[0])}: "
+        "all their rows were judged not relevant, so they train nothing and are not scored"
+        for name, each in given.items()
+        if each.unanswered
     ]
 
 

@@ -327,6 +327,8 @@ def evaluation(report: Report, console: Console) -> None:
         _say(console, f"• {report['trained']:,} of the queries trained what is scored, which flatters it")
     for name, score in (report["unseen_scores"] or {}).items():
         _say(console, f"  over the others: {name} {score:.4f}")
+    if report["unanswered"]:
+        _say(console, f"• {report['unanswered']:,} further queries have no grade above 0, and are not scored")
     if report["missing"]:
         _say(console, f"• judged but not in the collection: {_rows(report['missing'])}")
 

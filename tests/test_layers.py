@@ -19,7 +19,7 @@ LAYERS = [
     ["state", "dropped", "ties", "ranking", "contenders", "gather"],
     ["lineage", "tracing", "scoring", "notes"],
     ["selection", "carrying"],
-    ["ground", "matching", "planning", "writeback"],
+    ["ground", "hubs", "matching", "planning", "writeback"],
     ["candidates", "live", "verify", "aftermath", "price", "survey"],
     ["verdict", "choice"],
     ["placing"],
