@@ -1,9 +1,12 @@
 """The contract over a Milvus 2.3.5 server, and what the adapter promises of one."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient
 
+import nudge_vdb
 from integration.milvus_rows import (
     TIMEOUT,
     WIDTH,
@@ -23,6 +26,7 @@ from nudge_vdb.testing.kit import fetch, scan_all, turned, write
 from nudge_vdb_milvus import MilvusCollection, open_collection
 from nudge_vdb_milvus.connection import connect
 from nudge_vdb_milvus.fixture import ID, VECTOR, MilvusFixture, open_fixture
+from nudge_vdb_milvus.keys import key_of
 
 pytestmark = pytest.mark.milvus_server
 
@@ -177,20 +181,45 @@ def test_rows_in_named_partitions_keep_one_copy_in_their_partition(client, wire,
     assert [hits[0] for hits in collection.search(turned(read), 3)] == keys
 
 
-def test_rows_that_were_inserted_twice_are_paged_once_and_written_to_one_copy(client, wire, docs):
+def test_rows_that_were_inserted_twice_are_paged_once_and_no_copy_is_dropped(client, docs, caplog):
     vectors = random_vectors(1000)
     client.insert(docs, entities(range(1000), vectors))
-    client.insert(docs, entities(range(1, 1000, 2), vectors[1::2]))
-    assert copies(client, docs) == 1500
+    client.insert(docs, entities(range(1, 20, 2), vectors[1:20:2], kept="the copy"))
+    client.delete(docs, filter=f"{ID} >= 990")  # as many rows are gone as there are copies
+    assert copies(client, docs) == 1000
     collection = MilvusCollection(client, docs)
     for limit in (100, 5000):
         keys, read = scan_all(collection, limit)
-        assert [int(collection.text_of(key)) for key in keys] == list(range(1000))
-        assert (read == vectors).all()
-    assert fetch(collection, keys)[1].all()
-    assert set(write(collection, keys, turned(read), read)) == {Outcome.WRITTEN}
-    assert (fetch(collection, keys)[0] == turned(read)).all()
+        assert [int(collection.text_of(key)) for key in keys] == list(range(990))
+        assert (read == vectors[:990]).all()
+    gone = [key_of("_default", pk) for pk in range(990, 1000)]
+    outcomes = write(collection, [*keys, *gone], turned(vectors), vectors)
+    twice = set(range(1, 20, 2))
+    expected = [Outcome.REFUSED if pk in twice else Outcome.WRITTEN for pk in range(990)]
+    assert outcomes == [*expected, *[Outcome.MISSING] * 10]
     assert copies(client, docs) == 1000
+    assert "10 rows of shared_docs are there more than once (1, 3, 5, 7, 9)" in caplog.text
+    after, _ = fetch(collection, keys)
+    assert [(row == turned(vectors)[pk]).all() for pk, row in enumerate(after)] == [
+        pk not in twice for pk in range(990)
+    ]
+
+
+def test_a_tune_of_rows_that_were_inserted_twice_drops_no_copy_and_names_them(client, docs, milvus_server, tmp_path):
+    rows = random_vectors(120)
+    client.insert(docs, entities(range(120), rows))
+    client.insert(docs, entities(range(20), rows[:20]))
+    queries = np.repeat(rows[:60], 4, axis=0) + 0.5 * random_vectors(1) + 0.3 * random_vectors(240, seed=1)
+    judged = nudge_vdb.Judgements.from_arrays(queries, [[str(at // 4)] for at in range(240)])
+    address = milvus_server.address(docs)
+    plan = nudge_vdb.plan(address, judged, state=tmp_path / "state", cold_share=0)
+    report = nudge_vdb.apply(plan, force=True).report
+    assert copies(client, docs) == 140
+    assert report["skipped"]["refused"] == [str(pk) for pk in range(20)]
+    with closing(open_collection(parse_address(address))) as collection:
+        nudge_vdb.rollback(collection, to=0, state=tmp_path / "state")
+    assert copies(client, docs) == 140
+    assert (live(client, docs, *range(120)) == rows).all()
 
 
 @pytest.mark.parametrize("limit", [1, 4])

@@ -12,6 +12,7 @@ from nudge_vdb.address import Address
 from nudge_vdb.contract import Accuracy, Mask, Metric, Outcome, Page, Remark, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadAddress, BadOption, Refused
 from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, endpoint_behind
+from nudge_vdb_milvus.copies import Copies
 from nudge_vdb_milvus.diagnosis import Diagnosis
 from nudge_vdb_milvus.endpoint import Endpoint, bound, endpoint_of
 from nudge_vdb_milvus.fitness import shape_of
@@ -76,6 +77,8 @@ class MilvusCollection:
             )
         else:
             self._writing = Rewriting(self._wire, shape, bounds)
+        # Milvus Lite keeps one row of a key, however often it is inserted.
+        self._copies = None if self._release.lite else Copies(self._wire, shape)
         self._notes = Notes(client, shape.collection, timeout)
         self._diagnosis = Diagnosis(client, endpoint, self._wire, self._table, self._release, timeout)
         self._loaded = Loaded(client, shape.collection, timeout)
@@ -133,7 +136,8 @@ class MilvusCollection:
     def write(self, keys: Sequence[RowKey], vectors: Vectors, expected: Vectors) -> list[Outcome]:
         """Replace the vectors of *keys* that still are *expected*.
 
-        A row that holds the new vector already counts as written, so a write that failed half-way can be repeated.
+        A row that holds the new vector already counts as written, so a write that failed half-way can be repeated. A
+        row that is there more than once is refused: an update would leave one copy of it.
 
         Raises:
             Refused: *vectors* are not finite or not as wide as the collection's.
@@ -141,8 +145,11 @@ class MilvusCollection:
         self._require_storable(len(keys), vectors)
         outcomes = [Outcome.MISSING] * len(keys)
         for partition, places in self._places(keys):
-            last = [at[-1] for at in places.values()]
-            for pk, outcome in self._writing.move(partition, list(places), vectors[last], expected[last]).items():
+            copied = self._copies.among(partition, list(places)) if self._copies else set()
+            pks = [pk for pk in places if pk not in copied]
+            last = [places[pk][-1] for pk in pks]
+            met = self._writing.move(partition, pks, vectors[last], expected[last]) if pks else {}
+            for pk, outcome in (met | dict.fromkeys(copied, Outcome.REFUSED)).items():
                 for place in places[pk]:
                     outcomes[place] = outcome
         return outcomes

@@ -149,7 +149,7 @@ class Diagnosis:
             yield Remark(
                 "duplicates",
                 f"{count} rows are counted and {distinct} keys are read: keys were inserted twice, or a write is under "
-                "way; tuning leaves one copy of the rows it moves",
+                "way; a row that is there more than once is never written",
                 Weight.WARNING,
             )
 
