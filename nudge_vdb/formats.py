@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -43,7 +44,8 @@ def load(paths: Sequence[Path], splits: Sequence[str] = (), equal_ids: str = "jo
     paths = [path if path == STDIN else local_path(path, "judgements") for path in paths]
     if splits and not any(path != STDIN and path.is_dir() for path in paths):
         raise BadOption(f"{', '.join(map(name_of, paths))} is a file and has no splits; leave out --split")
-    return joined([_read(path, splits) for path in paths], equal_ids)
+    source = ", ".join(str(path) if path == STDIN else path.name for path in paths)
+    return replace(joined([_read(path, splits) for path in paths], equal_ids), source=source)
 
 
 def _read(path: Path, splits: Sequence[str]) -> Read:

@@ -44,6 +44,8 @@ class Judgements:
     """(p,): how strongly the pair pulls: its grade, added up where equal queries were merged."""
     unanswered: tuple[str, ...] = ()
     """Ids of further queries, all of whose rows were judged not relevant: they train nothing and are not scored."""
+    source: str = ""
+    """The names of the files that they were read from, for people; no part of the digest."""
 
     def __len__(self) -> int:
         return len(self.query_ids)

@@ -281,6 +281,7 @@ def _kept(home: State, proposal: Proposal, judgements: Judgements, collection: C
             "collection": traits.identity,
             "engine": traits.engine,
             "judgements": judgements.digest(),
+            "judgements_from": judgements.source,
             **proposal.facts,
         },
     )

@@ -305,6 +305,14 @@ def test_history_lists_every_version(said, address, train):
     said("rollback", address, "--to", 0)
     told = said("history", address)[1]
     assert [(each["version"], each["status"]) for each in told["versions"]] == [(1, "rolled-back")]
+    assert told["versions"][0]["judgements_from"] == "train.jsonl"
+
+
+def test_history_says_what_every_version_was_made_with(run, said, address, train):
+    made = said("tune", address, "--judgements", train, "--carry", "on", "--cold-share", 0.4)[1]
+    shown = run("history", address)[1]
+    assert f"nudge-n at step {made['step']:g}, cold share 0.4, 120 rows carried" in shown
+    assert f"train.jsonl, digest {made['judgements'][:12]}" in shown
 
 
 def test_backends_lists_what_is_installed(said):
