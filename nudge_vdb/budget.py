@@ -71,7 +71,7 @@ def parse_size(text: str) -> int:
     Raises:
         BadOption: it is none.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([KMG]I?)?B?", text.strip().upper())
     if not match:
         raise BadOption(f"memory {text!r}: expected a size such as 512MB or 1GiB")
     return int(float(match[1]) * SIZES[match[2] or ""])

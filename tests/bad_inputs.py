@@ -103,6 +103,10 @@ OPTIONS = [
     ("--split train", "BadOption", "has no splits"),
     ("--test {folder}/none", "BadJudgements", "does not exist"),
     ("--validation {folder}", "BadJudgements", "no BEIR folder"),
+    ("--judgements s3://bucket/j.jsonl", "BadOption", "s3:// is not supported"),
+    ("--test gs://bucket/j.jsonl", "BadOption", "gs:// is not supported"),
+    ("--validation https://host/j.jsonl", "BadOption", "https:// is not supported"),
+    ("--equal-ids either", "BadOption", "expected join or refuse"),
 ]
 
 

@@ -1,5 +1,6 @@
 """Whatever people get wrong, they are told what and what to do, and nothing was written."""
 
+import io
 import json
 import re
 import shutil
@@ -172,3 +173,15 @@ def test_a_state_where_nobody_may_write_is_said_in_words(stage, nudge):
     status, told = nudge(stage.words("tune memory://articles --judgements {good}"))
     assert (status, told["error"]) == (2, "BadOption")
     assert "cannot be written" in told["message"]
+
+
+def test_the_command_line_joins_files_and_reads_standard_input(stage, nudge, monkeypatch):
+    lines = stage.good.read_text().splitlines()
+    stage.given.write_text("\n".join(lines[:100]))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO("\n".join(lines[90:]).encode()))))
+    words = ["evaluate", "memory://articles", "--judgements", str(stage.given), "--judgements", "-"]
+    status, report = nudge(words)
+    assert (status, report["queries"]) == (0, len(lines))
+    status, report = nudge([*words[:-1], str(stage.good), "--equal-ids", "refuse"])
+    assert (status, report["error"]) == (2, "BadJudgements")
+    assert f"{stage.given} line 1 and on {stage.good} line 1" in report["message"]

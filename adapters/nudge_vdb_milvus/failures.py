@@ -10,8 +10,11 @@ import grpc
 from pymilvus import MilvusException
 
 from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unreachable
+from nudge_vdb.foreign import number_in
 
 _CANNOT_CONNECT = 2
+SLOWEST = 1e-3
+"""Requests a second: a limit below is no limit to wait for."""
 _RATE_LIMIT = 8
 _NOT_LOADED = 101
 _GAVE_UP = "TaskCondition context Done"
@@ -84,8 +87,8 @@ def _of_engine(exc: Exception, story: str, lost: type[EngineError]) -> EngineErr
 def _between(story: str) -> float | None:
     """Return how many seconds the rate that *story* names leaves between two requests, None where it names none."""
     found = re.search(r"\[rate=([0-9.e+-]+)\]", story)
-    rate = float(found[1]) if found else 0.0
-    return 1 / rate if rate > 0 else None
+    rate = number_in(found[1]) if found else None
+    return 1 / rate if rate and rate > SLOWEST else None
 
 
 def is_forbidden(exc: EngineError) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nudge_vdb.contract import Accuracy
 from nudge_vdb.errors import Refused
+from nudge_vdb.foreign import number_in
 from nudge_vdb_milvus.wire import MOST_ROWS
 
 EXACT = ("FLAT", "BRUTE_FORCE")
@@ -37,7 +38,7 @@ class Index:
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Index:
         """Return what ``describe_index`` says."""
-        return cls(str(described.get("index_type", "")).upper(), int(described.get("nlist") or 0))
+        return cls(str(described.get("index_type", "")).upper(), int(number_in(str(described.get("nlist"))) or 0))
 
     @property
     def exact(self) -> bool:

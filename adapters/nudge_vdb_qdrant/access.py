@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
 from typing import Any
 
@@ -12,6 +11,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from nudge_vdb.errors import Refused
+from nudge_vdb.foreign import number_in, parsed
 from nudge_vdb_qdrant.failures import reading
 
 
@@ -29,7 +29,7 @@ def claims_of(key: str | None) -> dict[str, Any]:
     """Return what the token *key* says of itself, nothing where it is no token."""
     try:
         body = (key or "").split(".")[1]
-        told = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        told = parsed(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     except (IndexError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
@@ -42,8 +42,8 @@ def manages(key: str | None) -> bool:
 
 def minutes_left(key: str | None) -> float | None:
     """Return for how many minutes *key* is still good, None where that has no end."""
-    expiry = claims_of(key).get("exp")
-    return None if expiry is None else (float(expiry) - time.time()) / 60
+    expiry = number_in(str(claims_of(key).get("exp")))
+    return None if expiry is None else (expiry - time.time()) / 60
 
 
 def _forbidden(failure: BaseException | None) -> bool:

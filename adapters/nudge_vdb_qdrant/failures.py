@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from json import JSONDecodeError
@@ -14,6 +13,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unreachable
+from nudge_vdb.foreign import parsed
 
 FAILURES = (
     ResponseHandlingException,
@@ -21,6 +21,8 @@ FAILURES = (
     ResourceExhaustedResponse,
     grpc.RpcError,
     JSONDecodeError,  # how the client finds out that what answers is no Qdrant,
+    UnicodeDecodeError,
+    RecursionError,
     AssertionError,  # or none that it knows
 )
 AWAY = (408, 502, 503, 504)
@@ -101,7 +103,8 @@ def _told(failure: Any) -> str:  # noqa: ANN401 - each kind keeps its words some
 
 def _in_words(answer: str) -> str:
     try:
-        return str(json.loads(answer)["status"]["error"])[:300]
+        told: Any = parsed(answer)
+        return str(told["status"]["error"])[:300]
     except (ValueError, KeyError, TypeError):
         return answer[:300]
 
@@ -112,7 +115,7 @@ def _strange(failure: Exception) -> bool:
         return isinstance(failure.source, ValidationError)
     if isinstance(failure, UnexpectedResponse):
         return failure.status_code in (404, 405) and not (failure.content or b"").startswith(b"{")
-    return isinstance(failure, JSONDecodeError | AssertionError)
+    return isinstance(failure, JSONDecodeError | UnicodeDecodeError | RecursionError | AssertionError)
 
 
 def _meaning_of_code(what: str, failure: Any, lost: type[EngineError]) -> EngineError:  # noqa: ANN401 - grpc is untyped

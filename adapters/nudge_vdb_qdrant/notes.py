@@ -25,7 +25,7 @@ def keeps_notes(engine: str) -> bool:
 
 def version_of(engine: str) -> tuple[int, int]:
     """Return major and minor version of a server such as "Qdrant 1.16.3", (0, 0) where that says none."""
-    found = re.search(r"(\d+)\.(\d+)", engine)
+    found = re.search(r"(\d{1,9})\.(\d{1,9})", engine)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 

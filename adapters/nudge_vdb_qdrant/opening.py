@@ -158,7 +158,7 @@ def _silence(client: QdrantClient, timeout: float) -> str | None:
 
 def _grpc_port(address: Address) -> int:
     text = address.option("grpc_port") or str(DEFAULT_GRPC_PORT)
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**16:
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or not 0 < int(text) < 2**16:
         raise BadAddress(f"option grpc_port={text}: give a port number")
     return int(text)
 
