@@ -54,7 +54,9 @@ Step = Annotated[float | None, typer.Option(help="Use this step instead of the b
 Grades = Annotated[bool, typer.Option("--grades", help="Let grades weigh the pulls and the metric.")]
 ColdShare = Annotated[
     float | None,
-    typer.Option(help="Share of searches for rows nobody judged, 0 to 1 [0.3; 0 where every row is judged]."),
+    typer.Option(
+        help="Share of searches for rows nobody judged, 0 to 1 [0.3, or the share of rows nobody judged if less]."
+    ),
 ]
 MaxColdLoss = Annotated[float | None, typer.Option(help="Refuse a plan that takes more from rows nobody judged.")]
 Carrying = Annotated[str, typer.Option(help="Move rows nobody judged along with the others: off, on or auto.")]

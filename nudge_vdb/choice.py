@@ -126,11 +126,22 @@ def _better(sitting: Sitting, share: float) -> tuple[Family, Figures]:
 
 
 def cold_share(course: Course, train: Judged, options: Options) -> ColdShare:
-    """Return the cold share that was asked for, else the usual one, or 0 where every row in scope is judged."""
-    pages = course.ground.pages  # of gathered ones, too: the best unjudged rows are among them, if there are any
-    exists = len(np.unique(train.places)) < len(pages) - len(pages.unfit)
+    """Return the cold share that was asked for, else the usual one, or that of the unjudged rows where it is less.
+
+    Rows that nobody judged are hardly wanted more often than others, so the share grows with each of them and does not
+    jump; it is 0 where there are none.
+    """
+    pages = course.ground.pages
+    judged = len(np.unique(train.places))
+    here = len(pages) - len(
+        pages.unfit
+    )  # of gathered ones, too: the best unjudged rows are among them, if there are any
     if options.cold_share is not None:
-        return ColdShare(options.cold_share, "asked for", exists)
-    if not exists:
-        return ColdShare(0.0, "every row in scope is judged", exists)
-    return ColdShare(USUAL_COLD_SHARE, "the default where some rows are not judged", exists)
+        return ColdShare(options.cold_share, "asked for", judged < here)
+    if judged >= here:
+        return ColdShare(0.0, "every row in scope is judged", exists=False)
+    unjudged = 1 - judged / max(here, pages.rows - len(pages.unfit))
+    if unjudged < USUAL_COLD_SHARE:
+        reason = f"so many of the rows are not judged; {USUAL_COLD_SHARE:g} at most by default"
+        return ColdShare(round(unjudged, 4), reason, exists=True)
+    return ColdShare(USUAL_COLD_SHARE, "the default where some rows are not judged", exists=True)

@@ -54,7 +54,8 @@ class Options:
     grades: bool = False
     """Whether grades weigh the pulls and the metric; without, every grade above 0 is 1."""
     cold_share: float | None = None
-    """ρ, the share of searches for rows that nobody judged; None is 0.3, and 0 where every row in scope is judged.
+    """ρ, the share of searches for rows that nobody judged; None is 0.3, or the share of the rows in scope that nobody
+    judged where that is less.
 
     The plan maximises (1 − ρ)·warm + ρ·cold, and is proven by it.
     """

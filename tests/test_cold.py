@@ -46,6 +46,15 @@ def test_the_share_and_its_reason_are_told(world, tmp_path):
     assert (told["cold_share"], told["cold_share_reason"]) == (0.5, "asked for")
 
 
+def test_the_default_share_grows_with_the_unjudged_rows_and_no_row_makes_it_jump(world, tmp_path):
+    shares, before = [], 200
+    for left in (200, 115, 114, 100, 82, 81, 80):
+        world.fixture.delete([f"row {number:03}" for number in range(left, before)])
+        shares.append(planned(world, tmp_path / str(left), step=0.1)["cold_share"])
+        before = left
+    assert shares == pytest.approx([0.3, 0.3, 34 / 114, 0.2, 2 / 82, 1 / 81, 0], abs=1e-4)
+
+
 def test_where_every_row_is_judged_none_is_cold(world, tmp_path):
     world.fixture.delete([f"row {number:03}" for number in range(80, 200)])
     told = planned(world, tmp_path)
