@@ -12,8 +12,10 @@ from nudge_vdb.contract import Outcome
 from nudge_vdb.errors import BadAddress, UnfitCollection
 from nudge_vdb.testing import example_rows
 from nudge_vdb.testing.kit import fetch, scan_all, turned, write
-from nudge_vdb_milvus import open_collection
+from nudge_vdb_milvus import MilvusCollection, open_collection
 from nudge_vdb_milvus.keys import key_of
+from nudge_vdb_milvus.saying import require_conditions
+from nudge_vdb_milvus.scope import Scope
 
 WIDTH = 8
 IDS = range(30)
@@ -211,6 +213,68 @@ def test_a_scope_that_cannot_be_meant_is_refused_when_the_collection_is_opened(o
         return
     with pytest.raises(BadAddress, match=message):
         opened(file, options)
+
+
+VACUOUS = [
+    "lang not in []",
+    "lang in [ ]",
+    "not (lang in [])",
+    "year > 2001 and (tenant == 1 or lang not in [\n])",
+    "ARRAY_CONTAINS_ALL(list, [])",
+    "json_contains_any(tree['a'], [])",
+    'lang like "%"',
+    "lang LIKE '%%'",
+    'year > 2001 and lang like ""',
+    "true",
+    "not false",
+    "year > 2001 or true",
+    "1 == 1",
+    "year > 2001 or (1 == 1)",
+    "'a' != 'b'",
+    "2 > 1 and year > 2001",
+    " ",
+    "\n",
+]
+
+
+@pytest.mark.parametrize("given", VACUOUS)
+def test_a_filter_of_which_a_part_says_nothing_is_refused_at_any_depth(given, file, client):
+    with pytest.raises(BadAddress, match=r"says nothing of the rows|is empty"):
+        opened(file, option("filter", given))
+    with pytest.raises(BadAddress, match="says nothing of the rows"):
+        MilvusCollection(client, "docs", vector="vector", scope=Scope(given=given))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        'lang != "[]"',
+        "lang != 'like \"%\"'",
+        "lang != 'true' and not (year == 1)",
+        "flag != true or year in [1, 2]",
+        'lang like "d%" or lang like "%e"',
+        "1 < year and year < 3000",
+        "year + 1 != 1",
+        "lang != ''",
+        "array_length(list) != 0",
+    ],
+)
+def test_a_filter_whose_every_part_says_something_is_taken(given):
+    require_conditions(given)
+
+
+@pytest.mark.parametrize("options", ["where=lang:", "where=lang:%20", "where=tenant:1,lang:"])
+def test_a_condition_without_a_value_is_refused_and_the_empty_text_has_a_spelling(options, file, client):
+    with pytest.raises(BadAddress, match='the empty text is written where=lang:""'):
+        opened(file, options)
+    collection = opened(file, option("where", 'lang:""'))
+    assert dict(collection.traits.scope) == {"where:lang": '""'}
+    collection.close()
+
+
+def test_a_blank_partition_is_none_of_the_collections(client):
+    with pytest.raises(BadAddress, match="no such partition"):
+        MilvusCollection(client, "docs", vector="vector", scope=Scope(partition=" "))
 
 
 def test_a_partition_that_milvus_chose_is_no_scope(file, client):

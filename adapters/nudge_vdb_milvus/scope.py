@@ -12,6 +12,7 @@ from nudge_vdb.address import Address, Scalar, named_conditions, scalar_of
 from nudge_vdb.errors import BadAddress, UnfitCollection
 from nudge_vdb_milvus.filters import literal
 from nudge_vdb_milvus.fitness import Description
+from nudge_vdb_milvus.saying import require_conditions
 
 OPTIONS = ("partition", "where", "filter")
 _PLAIN = {
@@ -81,9 +82,11 @@ def bounds_of(scope: Scope, description: Description) -> Bounds:
     """Return *scope* within the collection described.
 
     Raises:
-        BadAddress: a condition on a field that there is not, or on one that holds no single value.
+        BadAddress: a condition on a field that there is not, or on one that holds no single value, or one that says
+            nothing.
         UnfitCollection: a partition of a collection whose partitions are Milvus's own.
     """
+    require_conditions(scope.given)
     keyed = next((field["name"] for field in description["fields"] if field.get("is_partition_key")), None)
     if scope.partition and keyed is not None:
         raise UnfitCollection(
@@ -104,6 +107,8 @@ def joined(parts: Sequence[str]) -> str:
 def _typed(key: str, text: str, description: Description) -> Scalar:
     """Return the value that *text* spells: a text where the field holds texts, else the JSON scalar that it is."""
     value = scalar_of(text)
+    if not text.strip():
+        raise BadAddress(f'option where={key}: has no value; the empty text is written where={key}:""')
     if value is None:
         raise BadAddress(f"option where={key}:{text}: no single value to look for; use filter= with an expression")
     column = _column(key, description)
