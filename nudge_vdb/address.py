@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from math import isfinite
+from socket import inet_aton
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from nudge_vdb.errors import BadAddress
+from nudge_vdb.errors import BadAddress, BadOption
 from nudge_vdb.foreign import NotJson, Unreadable, parsed
+from nudge_vdb.secret import remember
 
 Scalar = str | int | float | bool
 
 PAIR = re.compile(r'(?P<key>[^:,]+):(?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:,|$)')
 CONSTANTS = ("NaN", "Infinity", "-Infinity")
+LEGACY = re.compile(r"[0-9][0-9a-fx]*(\.[0-9][0-9a-fx]*)*")
 INTEGERS = range(-(2**63), 2**63)
 SHAPE = "backend[+transport]://[[user@]host[:port]]/[…/]collection[?option=value&…]"
 
@@ -114,7 +119,64 @@ def named_conditions(values: Mapping[str, Scalar], given: str) -> dict[str, str]
 def canonical_host(host: str) -> str:
     """Return *host* in the one spelling of all its names that can be told from the names alone."""
     name = host.strip("[]").rstrip(".").lower()
-    return "localhost" if name in ("localhost", "::1") or name.startswith("127.") else name
+    number = _number_of(name)
+    if number is None:
+        return name if name.isascii() else _ascii(name)
+    return "localhost" if number.is_loopback else str(number)
+
+
+def is_exposed(host: str) -> bool:
+    """Tell whether what is sent to *host* unencrypted leaves this machine."""
+    return canonical_host(host) != "localhost"
+
+
+def secret_in(variable: str) -> str | None:
+    """Return the key or token in the environment variable *variable*, None where there is none.
+
+    White space around it is no part of it: a mounted secret often ends with a line end. No message will hold it.
+
+    Raises:
+        BadOption: it holds what cannot be sent; the message does not repeat it.
+    """
+    secret = os.environ.get(variable, "").strip()
+    remember(secret)
+    _require(str.isprintable, secret, variable, "without line ends or control characters inside")
+    return secret or None
+
+
+def require_sendable(secret: str | None, name: str) -> None:
+    """Refuse a *secret*, called *name*, that no header of a request can hold, in words that do not repeat it."""
+    _require(lambda mark: " " <= mark <= "~", secret or "", name, "in printable ASCII, without line ends")
+
+
+def _require(fits: Callable[[str], bool], secret: str, name: str, expected: str) -> None:
+    wrong = next((place for place, mark in enumerate(secret, 1) if not fits(mark)), None)
+    if wrong is not None:
+        raise BadOption(
+            f"{name} holds a character that cannot be sent, at place {wrong} of {len(secret)}; expected a key "
+            f"{expected}; copy it again"
+        )
+
+
+def _number_of(name: str) -> IPv4Address | IPv6Address | None:
+    """Return the numeric address that *name* spells, also as 127.1 or in hexadecimal, None where it is a name."""
+    try:
+        number = ip_address(name)
+    except ValueError:
+        if not LEGACY.fullmatch(name):
+            return None
+        try:
+            number = ip_address(inet_aton(name))
+        except OSError:
+            return None
+    return getattr(number, "ipv4_mapped", None) or number
+
+
+def _ascii(name: str) -> str:
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        return name
 
 
 def parse_address(text: str) -> Address:

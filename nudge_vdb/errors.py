@@ -29,14 +29,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from nudge_vdb.secret import hidden
+
 DONE = 0
 ROWS_SKIPPED = 4
 
 
 class NudgeError(Exception):
-    """Any failure that nudge-vdb reports."""
+    """Any failure that nudge-vdb reports; its words hold no key, token or password that is known."""
 
     exit_status: ClassVar[int] = 1
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(hidden(each) if isinstance(each, str) else each for each in words))
 
 
 class BadInput(NudgeError):

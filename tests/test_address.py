@@ -2,7 +2,7 @@
 
 import pytest
 
-from nudge_vdb.address import Address, parse_address
+from nudge_vdb.address import Address, canonical_host, parse_address
 from nudge_vdb.errors import BadAddress
 
 EXAMPLES = {
@@ -146,3 +146,28 @@ def test_what_is_said_of_a_password_names_no_engine(text):
     with pytest.raises(BadAddress, match="may not hold a password") as refusal:
         parse_address(text)
     assert not [word for word in ("hunter2", "qdrant", "milvus") if word in str(refusal.value).lower()]
+
+
+HOSTS = {
+    "localhost": [
+        "LOCALHOST",
+        "localhost.",
+        "127.0.0.1",
+        "127.1",
+        "127.0.0.2",
+        "[::1]",
+        "0:0:0:0:0:0:0:1",
+        "::ffff:127.0.0.1",
+    ],
+    "db.example": ["DB.Example", "db.example."],
+    "2001:db8::1": ["[2001:DB8::1]", "2001:0db8:0:0:0:0:0:1"],
+    "10.0.0.1": ["10.0.0.1", "::ffff:10.0.0.1", "10.1", "0x0a.0.0.1"],
+    "xn--mller-kva.example": ["müller.example", "MÜLLER.example."],
+    "127.0.0.1.example": ["127.0.0.1.example"],
+    "127.example": ["127.example"],
+}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_host_has_one_name_however_it_is_spelled_and_no_other_host_has_it(name):
+    assert {canonical_host(spelling) for spelling in HOSTS[name]} == {name}

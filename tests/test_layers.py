@@ -10,7 +10,7 @@ CORE = ROOT / "nudge_vdb"
 ADAPTERS = sorted(path for path in (ROOT / "adapters").iterdir() if (path / "__init__.py").exists())
 
 LAYERS = [
-    ["errors", "phases", "mapped", "columns", "printable", "streams", "foreign"],
+    ["errors", "secret", "phases", "mapped", "columns", "printable", "streams", "foreign"],
     ["address", "budget", "paths"],
     ["durable", "metrics", "interruption", "ahead"],
     ["contract", "journal", "hold"],
@@ -38,7 +38,7 @@ LAYERS = [
 """The modules of the core; each may import those of its own layer and of the layers above. "" is the package itself."""
 
 KIT_MAY_IMPORT = {"contract", "errors"}
-ADAPTER_MAY_IMPORT = {"address", "contract", "errors", "foreign"}
+ADAPTER_MAY_IMPORT = {"address", "contract", "errors", "foreign", "secret"}
 CLIENTS = {"qdrant_client", "pymilvus", "milvus_lite", "grpc"}
 
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}

@@ -19,6 +19,7 @@ from nudge_vdb.testing.kit import scan_all
 from nudge_vdb_qdrant import QdrantCollection
 from nudge_vdb_qdrant.failures import reading, writing
 from nudge_vdb_qdrant.keys import id_of, key_of, parsed_id, prefix_of, shard_key_of, shard_prefix
+from nudge_vdb_qdrant.naming import place_of
 
 UUIDS = [str(UUID(int=(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % 2**128)) for number in range(1, 41)]
 
@@ -278,3 +279,31 @@ def test_a_key_holds_its_shard_key_and_its_id(shard_key, point):
 def test_a_key_without_a_shard_key_is_as_it_always_was():
     assert (key_of(7), shard_prefix(key_of(7))) == (b"i\0\0\0\0\0\0\0\7", b"")
     assert (key_of(UUIDS[0]), shard_key_of(b"")) == (b"u" + UUID(UUIDS[0]).bytes, None)
+
+
+PLACES = {
+    "qdrant:db.example:6333": [
+        {"host": "db.example", "port": 6333},
+        {"host": "DB.example.", "port": 6333},
+        {"url": "http://db.example:6333/"},
+        {"url": "http://db.example:6333//"},
+        {"location": "http://db.example"},
+        {"host": "db.example", "prefix": "/"},
+    ],
+    "qdrant:db.example:443/api/v1": [
+        {"url": "https://db.example:443/api/v1"},
+        {"url": "https://db.example/api/v1/", "port": None},
+        {"url": "https://db.example", "port": None, "prefix": "api/v1/"},
+        {"host": "db.example", "port": 443, "https": True, "prefix": "/api//v1"},
+    ],
+    "qdrant:db.example:80": [{"url": "http://db.example", "port": None}, {"host": "db.example", "port": 80}],
+    "qdrant:localhost:6333": [{"url": "localhost"}, {"host": "127.0.0.1"}, {"url": "http://[::1]:6333"}],
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_server_has_one_name_however_its_client_was_spelled(place):
+    for options in PLACES[place]:
+        client = QdrantClient(**options, check_compatibility=False)
+        assert place_of(client) == place, options
+        client.close()

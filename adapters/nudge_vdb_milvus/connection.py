@@ -10,13 +10,15 @@ from pathlib import Path
 from pymilvus import MilvusClient
 from pymilvus.exceptions import ConnectionConfigException
 
-from nudge_vdb.address import Address
+from nudge_vdb.address import Address, is_exposed, secret_in
 from nudge_vdb.errors import BackendUnavailable, BadAddress, Unreachable
 from nudge_vdb_milvus import scope
 from nudge_vdb_milvus.endpoint import DEFAULT_PORTS, Certificates, Endpoint, endpoint_of
 from nudge_vdb_milvus.failures import reading
 
-DEFAULT_TIMEOUT = 30.0
+log = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT = 60.0
 """Seconds; without any, a server that hangs is waited for for ever."""
 
 _SCHEMES = {"": "http", "https": "https"}
@@ -94,7 +96,7 @@ def server_of(address: Address) -> Endpoint:
         raise BadAddress("expected milvus://host[:port]/[database/]collection")
     target = f"{address.host}:{address.port or DEFAULT_PORTS[scheme]}"
     certificates = _certificates(address) if encrypted else None
-    return Endpoint(target, database, os.environ.get("MILVUS_TOKEN", ""), certificates)
+    return Endpoint(target, database, secret_in("MILVUS_TOKEN") or "", certificates)
 
 
 def _certificates(address: Address) -> Certificates:
@@ -110,6 +112,11 @@ def _certificates(address: Address) -> Certificates:
 def _open_server(address: Address, endpoint: Endpoint) -> MilvusClient:
     scheme = "http" if endpoint.certificates is None else "https"
     files = {} if endpoint.certificates is None else endpoint.certificates.for_client()
+    if endpoint.token and endpoint.certificates is None and is_exposed(address.host):
+        log.warning(
+            "the token in MILVUS_TOKEN is sent to %s unencrypted, for all on the way to read; write milvus+https://",
+            address.host,
+        )
     with reading(endpoint.target):
         return MilvusClient(
             f"{scheme}://{endpoint.target}",

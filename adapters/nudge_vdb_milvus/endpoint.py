@@ -14,6 +14,7 @@ from pymilvus import MilvusClient, connections
 
 from nudge_vdb.address import canonical_host
 from nudge_vdb.errors import BackendUnavailable, BadAddress
+from nudge_vdb.secret import remember
 
 DEFAULT_PORTS = {"http": 19530, "https": 443}
 _OPTIONS = [
@@ -58,6 +59,10 @@ class Endpoint:
     """user:password or a key, empty for none."""
     certificates: Certificates | None = None
     """None where the connection is not encrypted."""
+
+    def __post_init__(self) -> None:
+        """Keep the token out of every message."""
+        remember(self.token)
 
     def channel(self) -> grpc.Channel:
         """Open a channel of our own; nothing is sent yet."""

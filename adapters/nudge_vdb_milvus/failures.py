@@ -11,6 +11,7 @@ from pymilvus import MilvusException
 
 from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unreachable
 from nudge_vdb.foreign import number_in
+from nudge_vdb.secret import scrub
 
 _CANNOT_CONNECT = 2
 SLOWEST = 1e-3
@@ -46,6 +47,7 @@ def _translated(doing: str, lost: type[EngineError]) -> Iterator[None]:
     try:
         yield
     except (MilvusException, grpc.RpcError) as exc:
+        scrub(exc)
         raise _failure(exc, doing, lost) from exc
     except ValueError as exc:
         if _CLOSED not in str(exc):

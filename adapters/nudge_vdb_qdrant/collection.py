@@ -11,6 +11,7 @@ import numpy as np
 from qdrant_client import QdrantClient
 from qdrant_client.http.models import CollectionInfo
 
+from nudge_vdb.address import require_sendable
 from nudge_vdb.contract import (
     Ability,
     Accuracy,
@@ -28,6 +29,8 @@ from nudge_vdb.contract import (
     rounded,
 )
 from nudge_vdb.errors import BadOption, Refused, TooLarge, UnfitCollection
+from nudge_vdb.secret import remember
+from nudge_vdb_qdrant.access import key_of_client
 from nudge_vdb_qdrant.diagnosis import Diagnosis
 from nudge_vdb_qdrant.failures import reading
 from nudge_vdb_qdrant.fields import Field, Limits, chosen_field, limits_of
@@ -79,6 +82,8 @@ class QdrantCollection:
                 f"a {type(client).__name__} was given; expected a QdrantClient, which is not asynchronous: "
                 "QdrantCollection(QdrantClient(...), NAME)"
             )
+        remember(key_of_client(client))
+        require_sendable(key_of_client(client), "the api_key of the client")
         self._client, self._asked, self._scope = client, collection, scope
         self._name = resolved(client, collection)
         if speaks_grpc(client):

@@ -14,6 +14,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unreachable
 from nudge_vdb.foreign import parsed
+from nudge_vdb.secret import scrub
 
 FAILURES = (
     ResponseHandlingException,
@@ -70,6 +71,7 @@ def _translated(what: str, lost: type[EngineError]) -> Iterator[None]:
     try:
         yield
     except FAILURES as exc:
+        scrub(exc)
         raise _meaning(what, exc, lost) from exc
 
 

@@ -13,6 +13,8 @@ from nudge_vdb.errors import UnfitCollection
 from nudge_vdb_qdrant.failures import reading
 
 T = TypeVar("T")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""Where HTTP is, for a client that was told no port."""
 
 
 def is_local(client: QdrantClient) -> bool:
@@ -74,4 +76,6 @@ def place_of(client: QdrantClient) -> str:
     if options["location"] == ":memory:":
         return f"qdrant+memory:{id(client)}"
     remote: Any = client._client
-    return f"qdrant:{canonical_host(remote._host)}:{remote._port}{remote._prefix}"
+    port = remote._port or DEFAULT_PORTS[remote._scheme]
+    prefix = "".join(f"/{part}" for part in (remote._prefix or "").split("/") if part)
+    return f"qdrant:{canonical_host(remote._host)}:{port}{prefix}"

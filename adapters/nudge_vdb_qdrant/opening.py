@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import grpc
 from qdrant_client import QdrantClient
 from qdrant_client import grpc as messages
 
-from nudge_vdb.address import Address
+from nudge_vdb.address import Address, is_exposed, require_sendable, secret_in
 from nudge_vdb.errors import BadAddress, Unreachable
+from nudge_vdb.secret import hidden
 from nudge_vdb_qdrant.collection import DEFAULT_TIMEOUT, QdrantCollection
 from nudge_vdb_qdrant.scope import Scope, scope_of
 from nudge_vdb_qdrant.tls import OPTIONS, papers_of
@@ -98,6 +99,11 @@ def open_client(address: Address) -> QdrantClient:
         raise BadAddress(f"qdrant+{address.transport} is not known; use qdrant, qdrant+https or qdrant+local")
     if not address.host:
         raise BadAddress("a qdrant address names a host, such as qdrant://localhost:6333/articles")
+    if _key() and not address.transport and is_exposed(address.host):
+        log.warning(
+            "the key in QDRANT_API_KEY is sent to %s unencrypted, for all on the way to read; write qdrant+https://",
+            address.host,
+        )
     return _server_client(address)
 
 
@@ -107,17 +113,23 @@ def _server_client(address: Address) -> QdrantClient:
     The client asks for gzip by default, and packing vectors costs the server ten times what sending them does.
     """
     options = {**UNCOMPRESSED, **papers_of(address).for_grpc()}
-    fast = QdrantClient(**_common(address), grpc_port=_grpc_port(address), prefer_grpc=True, grpc_options=options)
+    fast = _client(address, grpc_port=_grpc_port(address), prefer_grpc=True, grpc_options=options)
     why = _silence(fast, min(address.seconds("timeout", DEFAULT_TIMEOUT), PROBE_SECONDS))
     if why is None:
         return fast
     fast.close()
-    log.warning("the %s does not answer (%s); %s", _grpc_place(address), why, _SLOWER)
+    log.warning("the %s does not answer (%s); %s", _grpc_place(address), hidden(why), _SLOWER)
     return _rest_client(address)
 
 
 def _rest_client(address: Address) -> QdrantClient:
-    return QdrantClient(**_common(address), metadata={"accept-encoding": "identity"})
+    return _client(address, metadata={"accept-encoding": "identity"})
+
+
+def _client(address: Address, **more: Any) -> QdrantClient:  # noqa: ANN401 - as the client takes them
+    with warnings.catch_warnings():  # of a key without encryption, which is warned of where it leaves the machine
+        warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
+        return QdrantClient(**_common(address), **more)
 
 
 def _common(address: Address) -> dict[str, Any]:
@@ -126,11 +138,18 @@ def _common(address: Address) -> dict[str, Any]:
         "port": _port(address),
         "https": address.transport == "https",
         "prefix": address.path.strip("/") or None,
-        "api_key": os.environ.get("QDRANT_API_KEY"),
+        "api_key": _key(),
         "timeout": max(1, round(address.seconds("timeout", DEFAULT_TIMEOUT))),
         "check_compatibility": False,
         **papers_of(address).for_rest(),
     }
+
+
+def _key() -> str | None:
+    """Return the key in QDRANT_API_KEY."""
+    key = secret_in("QDRANT_API_KEY")
+    require_sendable(key, "QDRANT_API_KEY")
+    return key
 
 
 def _place(address: Address) -> str:
