@@ -326,6 +326,9 @@ def evaluate(
     version: Annotated[
         int | None, typer.Option(help="Score this version without writing it, 0 being the base [the live vectors].")
     ] = None,
+    missing: Annotated[
+        str, typer.Option(help="Judged rows that are not there: skip them, or zero, as trec_eval does.")
+    ] = "skip",
     fail_below: Annotated[
         float | None, typer.Option(help="Exit with status 3 if the score by the first metric is below this, 0 to 1.")
     ] = None,
@@ -346,6 +349,7 @@ def evaluate(
             grades=grades,
             memory=parse_size(memory),
             version=version,
+            missing=missing,
             state=state,
             phases=ShownPhases(),
         )

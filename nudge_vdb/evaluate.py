@@ -11,7 +11,7 @@ import numpy as np
 
 from nudge_vdb.budget import USUAL, budget_of
 from nudge_vdb.contract import Collection
-from nudge_vdb.errors import StateConflict, StateDamaged
+from nudge_vdb.errors import BadOption, StateConflict, StateDamaged
 from nudge_vdb.given import taking_addresses
 from nudge_vdb.ground import place_at, places_of
 from nudge_vdb.judgements import Judgements, binary
@@ -30,6 +30,8 @@ from nudge_vdb.seen import Seen
 from nudge_vdb.selection import FEWEST_QUERIES
 from nudge_vdb.standing import Folder, known_state, steady
 
+MISSING = ("skip", "zero")
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -44,6 +46,10 @@ class Evaluation:
     """Judged ids that name no row."""
     version: int | None = None
     """The version that was scored, 0 being the base; None where the vectors were scored as they are."""
+    queries_missing: int = 0
+    """Queries none of whose judged rows are there."""
+    missing_count: str = "skip"
+    """Whether they and the *missing* rows are left out (skip), or count as not found (zero)."""
     trained: int | None = None
     """How many of the queries trained what was scored, which flatters it; None where no state tells."""
     unseen_scores: Mapping[str, float] | None = None
@@ -61,6 +67,7 @@ def evaluate(
     grades: bool = False,
     memory: int = USUAL,
     version: int | None = None,
+    missing: str = "skip",
     state: Folder = None,
     phases: Phases | None = None,
 ) -> Evaluation:
@@ -69,6 +76,9 @@ def evaluate(
     Queries that trained what is scored are counted, as far as the *state* tells, and the others scored apart.
     With *version*, a number of the *state*, rows that were ever moved are scored where that version has them, 0 being
     the base, and the queries as they are sent while it is live. Nothing is written to the database.
+
+    Judged rows that are not there are left out, and queries that have no other. With *missing* "zero" they count as
+    not found, as in trec_eval: such rows in the ideal gain, such queries as 0.
 
     *metric* may name several, separated by commas. Equal scores are ordered by row id, descending, as trec_eval does.
     No more than *memory* bytes are held at once, besides the judgements.
@@ -79,6 +89,8 @@ def evaluate(
         EngineError: the engine cannot be reached, or refuses.
     """
     budget, measures = budget_of(memory), [parse_measure(name) for name in metric.split(",")]
+    if missing not in MISSING:
+        raise BadOption(f"missing {missing!r}: expected {' or '.join(MISSING)}")
     refuse_other_widths(collection.traits, {"judgements": judgements})
     collection, phases = Patient(collection), phases or Phases()
     wanted = None if version is None else _wanted(collection, version, state=state)
@@ -94,14 +106,16 @@ def evaluate(
                 given = as_sent(given, wanted.matrix)
         judged = present(given, keys, places_of(pages, set(keys.values())))
         with phases("compute"):
-            table = _table(collection, pages, judged.judgements, measures)
-    queries = len(judged.judgements)
+            asked = given if missing == "zero" else judged.judgements
+            table = _table(collection, pages, asked, measures)
+    queries, none_there = len(asked), len(given) - len(judged.judgements)
     scored = (_means(measures, table), queries, len(pages), judged.missing, version)
-    found = Evaluation(*scored, unanswered=len(judgements.unanswered))
+    unanswered = len(judgements.unanswered)
+    found = Evaluation(*scored, unanswered=unanswered, queries_missing=none_there, missing_count=missing)
     if seen is None:
         return found
     known = {name for name, there in zip(judgements.query_ids, seen.has(judgements), strict=True) if there}
-    others = np.flatnonzero([name not in known for name in judged.judgements.query_ids])
+    others = np.flatnonzero([name not in known for name in asked.query_ids])
     apart = _means(measures, table[:, others]) if FEWEST_QUERIES <= len(others) < queries else None
     return replace(found, trained=queries - len(others), unseen_scores=apart)
 

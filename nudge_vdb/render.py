@@ -330,7 +330,15 @@ def evaluation(report: Report, console: Console) -> None:
     if report["unanswered"]:
         _say(console, f"• {report['unanswered']:,} further queries have no grade above 0, and are not scored")
     if report["missing"]:
-        _say(console, f"• judged but not in the collection: {_rows(report['missing'])}")
+        _say(console, f"• judged but not in the collection: {_rows(report['missing'])}; {_of_missing(report)}")
+
+
+def _of_missing(report: Report) -> str:
+    """Say what the score makes of judged rows that are not there."""
+    queries = f"{report['queries_missing']:,} queries that have no other"
+    if report["missing_count"] == "zero":
+        return f"they count as not found, and {queries} as 0, as in trec_eval"
+    return f"they are left out, and {queries}; with --missing zero they count as not found, as in trec_eval"
 
 
 def backends(report: Report, console: Console) -> None:

@@ -122,3 +122,28 @@ def test_a_plan_by_search_says_where_more_rows_are_equal_than_were_searched_for(
     judged = Judgements.from_arrays(queries, wanted)
     told = nudge_vdb.plan(collection, judged, state=tmp_path, rivals="exact", carry="off").report
     assert any("more equal rows" in warning for warning in told["warnings"]) == warned
+
+
+@pytest.mark.parametrize("grades", [False, True])
+def test_judged_rows_that_are_not_there_count_as_in_trec_eval_if_one_says_so(grades):
+    rng = np.random.default_rng(0)
+    rows, queries = rng.normal(size=(50, 8)).astype(np.float32), rng.normal(size=(30, 8)).astype(np.float32)
+    stored = {str(place): StoredRow(row, {}, {}) for place, row in enumerate(rows)}
+    collection = MemoryCollection(Metric.DOT, 8, rows=stored)
+    near = queries.astype(np.float64) @ rows.T.astype(np.float64)
+    relevant = [{str(place): 2.0 for place in np.argsort(-row)[:3]} | {f"gone {n}": 1.0} for n, row in enumerate(near)]
+    relevant[:5] = [{f"gone {query}": 1.0} for query in range(5)]
+    judged = Judgements.from_arrays(queries, relevant)
+    run = [ScoredDoc(str(q), str(place), near[q, place]) for q in range(30) for place in range(50)]
+    pairs = [(str(q), name, int(grade)) for q, given in enumerate(relevant) for name, grade in given.items()]
+    qrels = [Qrel(query, name, grade if grades else 1) for query, name, grade in pairs]
+    asked = {"ndcg@10": ir_measures.nDCG @ 10, "recall@5": ir_measures.R @ 5}
+    told = ir_measures.calc_aggregate(list(asked.values()), qrels, run)
+    zero = nudge_vdb.evaluate(collection, judged, metric="ndcg@10,recall@5", grades=grades, missing="zero")
+    assert zero.scores == pytest.approx({name: told[measure] for name, measure in asked.items()}, abs=1e-9)
+    assert (zero.queries, zero.queries_missing, len(zero.missing)) == (30, 5, 30)
+    skipped = nudge_vdb.evaluate(collection, judged, grades=grades)
+    assert (skipped.queries, skipped.queries_missing, len(skipped.missing)) == (25, 5, 30)
+    assert skipped.scores["ndcg@10"] == pytest.approx(1.0)
+    with pytest.raises(BadOption, match="skip or zero"):
+        nudge_vdb.evaluate(collection, judged, missing="none")
