@@ -58,7 +58,9 @@ ColdShare = Annotated[
         help="Share of searches for rows nobody judged, 0 to 1 [0.3, or the share of rows nobody judged if less]."
     ),
 ]
-MaxColdLoss = Annotated[float | None, typer.Option(help="Refuse a plan that takes more from rows nobody judged.")]
+MaxColdLoss = Annotated[
+    float | None, typer.Option(help="Refuse a plan that takes more from judged rows taken as unjudged.")
+]
 Carrying = Annotated[str, typer.Option(help="Move rows nobody judged along with the others: off, on or auto.")]
 MaxRows = Annotated[
     int | None, typer.Option(help="With --carry auto, carry only if no more rows than this are written [1000000].")

@@ -224,5 +224,6 @@ def _cold_fall(choice: Choice, options: Options) -> str | None:
         return None
     return (
         "rows that nobody judged will be harder to find: a query whose answers were never judged would fall from "
-        f"{cold.before:.4f} to {cold.after:.4f} ({options.metric}), since the judged rows move in front of them"
+        f"{cold.before:.4f} to {cold.after:.4f} ({options.metric}), since the judged rows move in front of them; this "
+        "is an estimate from judged rows as if nobody had judged them, and rows unlike those may lose much less"
     )
