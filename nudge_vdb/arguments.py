@@ -142,14 +142,15 @@ def planning(command: Command, first: Callable[[Collection], None] = lambda _: N
         equal_ids: EqualIds = "join",
         as_json: Json = False,
     ) -> None:
+        given = load(judgements, split or [], equal_ids)
+        held_out = {"validation": apart(validation, "dev", equal_ids), "test": apart(test, "test", equal_ids)}
         with opened(address) as collection:
             first(collection)
             plan = nudge_vdb.plan(
                 collection,
-                load(judgements, split or [], equal_ids),
+                given,
                 state=state,
-                validation=apart(validation, "dev", equal_ids),
-                test=apart(test, "test", equal_ids),
+                **held_out,
                 throttle=throttle,
                 phases=ShownPhases(),
                 metric=metric,

@@ -173,12 +173,13 @@ def export_map(
     as_json: Json = False,
 ) -> None:
     """Carry on the query side: write a matrix for the queries, and prepare a version of the judged rows alone."""
+    held_out = apart(test, "test")
     with opened(address) as collection:
         plan = nudge_vdb.export_map(
             collection,
             out,
             version=version,
-            test=apart(test, "test"),
+            test=held_out,
             min_gain=min_gain,
             confidence=confidence,
             memory=parse_size(memory),
@@ -341,10 +342,11 @@ def evaluate(
     least = 0.0 if fail_below is None else fail_below
     if not 0 <= least <= 1:
         raise BadOption(f"fail_below {least!r}: expected 0 to 1")
+    given = load(judgements, split or [], equal_ids)
     with opened(address) as collection:
         found = nudge_vdb.evaluate(
             collection,
-            load(judgements, split or [], equal_ids),
+            given,
             metric=metric,
             grades=grades,
             memory=parse_size(memory),

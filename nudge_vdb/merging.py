@@ -9,8 +9,8 @@ from nudge_vdb.contract import Vectors
 from nudge_vdb.judgements import COMPARED_AT_ONCE, Ints, Judgements
 from nudge_vdb.mapped import picked, release
 
-SAME_QUERY = 1e-4
-"""Two unit queries nearer than this are one query, embedded twice."""
+SAME_QUERY = 5e-4
+"""Two unit queries nearer than this are one query, embedded twice, or once kept as float16, which rounds by 2⁻¹¹."""
 LINES = 8
 """On how many lines queries are compared before whole vectors are."""
 

@@ -212,6 +212,8 @@ SITUATIONS = [
     (f"doctor {M} --rows 0", None, 2, "BadOption", "rows 0: expected 1 and above"),
     (f"evaluate {M} --judgements {{good}} --metric x", None, 2, "BadOption", "ndcg@K"),
     (f"evaluate {M} --judgements {{folder}}/none", None, 2, "BadJudgements", "does not exist"),
+    ("tune qdrant+local:///nowhere/a --judgements {folder}/none", None, 2, "BadJudgements", "does not exist"),
+    ("evaluate qdrant+local:///nowhere/a --judgements s3://b/j", None, 2, "BadOption", "s3:// is not supported"),
     (f"tune {M}", None, 2, "BadUsage", "--judgements"),
     ("tuna", None, 2, "BadUsage", "tuna"),
     ("tune", None, 2, "BadUsage", "address"),

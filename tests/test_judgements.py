@@ -146,7 +146,7 @@ def test_queries_equal_to_rounding_are_one_and_others_stay_apart(seed, distinct,
 
 
 def test_queries_that_differ_by_more_than_rounding_stay_apart():
-    near = np.array([[1.0, 0.0], [1.0, 3e-4]])
+    near = np.array([[1.0, 0.0], [1.0, 3e-3]])
     assert len(merged(Judgements.from_arrays(near, [["a"], ["a"]]))) == 2
 
 
@@ -158,3 +158,12 @@ def test_merging_twice_is_merging_once():
 def test_without_grades_every_pair_counts_the_same():
     judgements = Judgements.from_arrays(TWO, [{"a": 3, "b": 0.5}, {"a": 2}])
     assert relevant(binary(judgements)) == {"0": {"a": 1, "b": 1}, "1": {"a": 1}}
+
+
+def test_a_query_and_its_copy_in_float16_are_one_query():
+    queries = np.random.default_rng(0).normal(size=(200, 384)).astype(np.float32)
+    halves = queries.astype(np.float16).astype(np.float32)
+    judgements = Judgements.from_arrays(np.concatenate([queries, halves]), [["a"]] * 400)
+    one = merged(judgements)
+    assert one.query_ids == judgements.query_ids[:200]
+    assert one.weights.tolist() == [2] * 200
