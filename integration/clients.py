@@ -26,7 +26,7 @@ class Client:
 
 
 CLIENTS = [
-    Client("qdrant-client~=1.16.0", QDRANT),
+    Client("qdrant-client~=1.20.0", QDRANT),
     Client("qdrant-client", QDRANT),
     Client("pymilvus~=2.6.17", MILVUS),
     Client("pymilvus~=3.0", MILVUS),

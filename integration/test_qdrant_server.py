@@ -157,7 +157,8 @@ def test_both_ways_read_the_same(qdrant, filled):
     by_rest.close()
 
 
-def test_a_server_that_is_not_there_is_unreachable():
+def test_a_server_that_is_not_there_is_unreachable(monkeypatch):
+    monkeypatch.setenv("NUDGE_VDB_PATIENCE", "0")
     with pytest.raises(Unreachable, match="is it running"):
         connect("qdrant://127.0.0.1:1/articles?grpc_port=1&timeout=2")
 

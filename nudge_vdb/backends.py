@@ -8,6 +8,7 @@ from typing import Any
 from nudge_vdb.address import SHAPE, Address, parse_address
 from nudge_vdb.contract import CONTRACT, Collection, Fixture, Metric, Rows
 from nudge_vdb.errors import BackendUnavailable, BadAddress
+from nudge_vdb.retry import opened
 
 BACKENDS = "nudge_vdb.backends"
 FIXTURES = "nudge_vdb.fixtures"
@@ -30,7 +31,8 @@ def connect(address: str) -> Collection:
         raise BadAddress(f"a {type(address).__name__} was given; expected an address as text: {SHAPE}")
     parsed = parse_address(address)
     point = _only(BACKENDS, parsed.backend)
-    collection: Collection = _load(point)(parsed)
+    opener = _load(point)
+    collection: Collection = opened(lambda: opener(parsed))
     fault = fault_of(collection)
     if fault is not None:
         raise BackendUnavailable(f"the backend {point.name} of {_package(point)} {fault}")

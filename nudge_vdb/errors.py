@@ -115,7 +115,11 @@ class TooLarge(EngineError):
 
 
 class Unreachable(EngineError):
-    """The engine cannot be reached; nothing was sent."""
+    """The engine cannot be reached; nothing was sent. *passes* is False where somebody has to do something first."""
+
+    def __init__(self, message: str, *, passes: bool = True) -> None:
+        super().__init__(message)
+        self.passes = passes
 
 
 class Unknown(EngineError):

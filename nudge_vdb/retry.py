@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 from tenacity import (
     RetryCallState,
     Retrying,
+    retry_if_exception,
     retry_if_exception_type,
     retry_if_result,
     stop_before_delay,
@@ -19,6 +21,8 @@ from tenacity import (
 from nudge_vdb.contract import Accuracy, Collection, Mask, Outcome, Page, Remark, RowKey, Traits, Vectors
 from nudge_vdb.errors import BadOption, Busy, EngineError, TooLarge, Unknown, Unreachable
 from nudge_vdb.returned import Checked
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 PATIENCE = 120.0
@@ -67,6 +71,24 @@ def chosen_patience() -> float:
     if not 0 <= seconds < float("inf"):
         raise BadOption(f"NUDGE_VDB_PATIENCE={text}: give a number of seconds, 0 or more")
     return seconds
+
+
+def opened(call: Callable[[], T]) -> T:
+    """Return what *call* opens; while the engine is busy or away it is called again, for the chosen patience."""
+    patience = chosen_patience()
+
+    def told(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome:
+            log.warning("%s; asked again for up to %g s (NUDGE_VDB_PATIENCE)", state.outcome.exception(), patience)
+
+    again = Retrying(
+        retry=retry_if_exception(_passes), wait=_wait, stop=stop_before_delay(patience), reraise=True, before_sleep=told
+    )
+    return again(call)
+
+
+def _passes(failure: BaseException) -> bool:
+    return isinstance(failure, Busy | Unknown) or (isinstance(failure, Unreachable) and failure.passes)
 
 
 class Patient:

@@ -546,6 +546,7 @@ def test_a_connection_that_breaks_is_unknown_for_a_write_and_unreachable_for_a_r
 
 def test_a_server_that_does_not_answer_is_given_up_and_the_token_kept_secret(monkeypatch):
     monkeypatch.setenv("MILVUS_TOKEN", "hunter2")
+    monkeypatch.setenv("NUDGE_VDB_PATIENCE", "0")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(Unreachable, match=f"127.0.0.1:{port}") as raised:

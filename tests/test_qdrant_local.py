@@ -307,3 +307,13 @@ def test_a_server_has_one_name_however_its_client_was_spelled(place):
         client = QdrantClient(**options, check_compatibility=False)
         assert place_of(client) == place, options
         client.close()
+
+
+def test_digits_are_an_integer_or_a_uuid_as_the_engine_has_it():
+    digits = "10474983846767374479765544369770"
+    spelled = str(UUID(digits))
+    for text in (digits, spelled, spelled.upper(), f"urn:uuid:{spelled}", f"{{{spelled}}}"):
+        assert parsed_id(text) == spelled
+    assert parsed_id(str(2**64 - 1)) == 2**64 - 1
+    for none in (str(2**64), digits[:31], f"{digits}1", "\u0661" * 32, "1_0" + digits[3:]):
+        assert parsed_id(none) is None

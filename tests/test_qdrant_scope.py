@@ -84,6 +84,27 @@ def test_a_scope_that_cannot_be_read_is_refused_with_how_it_is_written(option, w
         scope_of(parse_address(f"qdrant://h/c?{option}"))
 
 
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ('{"must":[{}]}', "must\\[0\\]"),
+        ('{"must":[{"must":[]}]}', "must\\[0\\].must"),
+        ('{"must":[],"should":[{"key":"a","match":{"value":1}}]}', "must"),
+        ('{"must":[{"key":"a","match":{"value":1}},{"key":"day","range":{"gte":null}}]}', "must\\[1\\].range"),
+        ('{"must":[{"key":"a","match":{"except":[]}}]}', "must\\[0\\].match.except"),
+        ('{"must":[{"key":"a","match":{"any":[]}}]}', "must\\[0\\].match.any"),
+        ('{"must":[{"key":"a","match":{"text":" "}}]}', "must\\[0\\].match.text"),
+        ('{"must":[{"key":"a","values_count":{}}]}', "must\\[0\\].values_count"),
+        ('{"must_not":[{"has_id":[]}]}', "must_not\\[0\\].has_id"),
+        ('{"must":[{"nested":{"key":"a","filter":{"should":[]}}}]}', "must\\[0\\].nested.filter.should"),
+        ('{"min_should":{"conditions":[{"key":"a","match":{"value":1}}],"min_count":0}}', "min_should.min_count"),
+    ],
+)
+def test_a_filter_that_says_nothing_anywhere_in_it_is_refused_with_the_place(given, place):
+    with pytest.raises(BadAddress, match=f"{place} says nothing|a condition says nothing"):
+        scope_of(parse_address(f"qdrant://h/c?filter={given}"))
+
+
 def conditions(query):
     return scope_of(parse_address(f"qdrant://h/c?{query}")).conditions
 

@@ -7,6 +7,7 @@ in 2 bytes and the UTF-8, or, if it is a number, ``n`` and 8 bytes.
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 from nudge_vdb.contract import RowKey
@@ -58,13 +59,16 @@ def shard_key_of(prefix: bytes) -> ShardKey | None:
 
 
 DIGITS = 32
-"""Of a UUID without hyphens; no id is longer."""
+"""Of a UUID without hyphens; an integer has fewer."""
+SPELLED = re.compile(r"(urn:)?(uuid:)?\{?[0-9a-fA-F-]{32,36}\}?")
 
 
 def parsed_id(text: str) -> PointId | None:
     """Return the point id that *text* means, in the spelling of the engine; None if it can be no id."""
-    if text.isascii() and text.isdigit() and len(text) <= DIGITS:  # Python reads no number of thousands of digits
+    if text.isascii() and text.isdigit() and len(text) < DIGITS:  # as many of them are a UUID, as the engine has it
         return int(text) if str(int(text)) == text and int(text) <= LARGEST else None
+    if not SPELLED.fullmatch(text):  # UUID takes digits of other scripts, too, and underscores
+        return None
     try:
         return str(UUID(text))
     except ValueError:

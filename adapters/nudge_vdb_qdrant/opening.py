@@ -194,5 +194,6 @@ def open_folder(folder: str) -> QdrantClient:
         return QdrantClient(path=folder)
     except RuntimeError as exc:
         raise Unreachable(
-            f"{folder} is open in another process, and local mode allows one; close it there, or run a Qdrant server"
+            f"{folder} is open in another process, and local mode allows one; close it there, or run a Qdrant server",
+            passes=False,
         ) from exc

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from pydantic import ValidationError
 from qdrant_client import grpc as messages
@@ -65,6 +66,8 @@ class Scope:
 
 
 EVERYTHING = Scope()
+WORDS = ("text", "text_any", "phrase")
+"""Where a filter holds words to look for; every text holds none of them."""
 
 
 def scope_of(address: Address) -> Scope:
@@ -102,6 +105,27 @@ def _filter(text: str) -> models.Filter:
         raise BadAddress(f"option filter={text}: no filter of Qdrant's in JSON ({why})") from exc
     except ValueError as exc:
         raise BadAddress(f"option filter={text}: no filter of Qdrant's in JSON (a condition says nothing)") from exc
-    if not any(found.model_dump(exclude_none=True).values()):
+    said = found.model_dump(exclude_none=True)
+    if not any(said.values()):
         raise BadAddress(f"option filter={text}: it holds no condition; leave the option away to mean all rows")
+    silent = next(_silent(said, ""), None)
+    if silent is not None:
+        raise BadAddress(
+            f"option filter={text}: {silent} says nothing, so that more rows would be meant than seems; fill it, or "
+            "leave it away"
+        )
     return found
+
+
+def _silent(said: Any, place: str) -> Iterator[str]:  # noqa: ANN401 - JSON
+    """Yield the places of *said*, at any depth, that are empty: lists, bounds, texts to look for, no fewest of some."""
+    name = place.rpartition(".")[2]
+    blank = name in WORDS and isinstance(said, str) and not said.strip()
+    if blank or (isinstance(said, dict | list) and not said) or (name == "min_count" and said == 0):
+        yield place.replace("except_", "except")
+    if isinstance(said, dict):
+        for key, value in said.items():
+            yield from _silent(value, f"{place}.{key}" if place else key)
+    if isinstance(said, list):
+        for number, value in enumerate(said):
+            yield from _silent(value, f"{place}[{number}]")
