@@ -15,6 +15,7 @@ from nudge_vdb_milvus.connection import DEFAULT_TIMEOUT, connect, endpoint_behin
 from nudge_vdb_milvus.copies import Copies
 from nudge_vdb_milvus.diagnosis import Diagnosis
 from nudge_vdb_milvus.endpoint import Endpoint, bound, endpoint_of
+from nudge_vdb_milvus.failures import reading
 from nudge_vdb_milvus.fitness import shape_of
 from nudge_vdb_milvus.keys import Pk, key_of, pk_of, places_by_partition, row_of
 from nudge_vdb_milvus.loading import Loaded
@@ -61,12 +62,14 @@ class MilvusCollection:
         client = bound(client)  # the caller may go on to another database with it
         endpoint, self._release = endpoint or endpoint_of(client), release_of(client, timeout, release)
         description = described(client, collection, self._release, timeout)
-        shape, bounds = shape_of(description, vector), bounds_of(scope or Scope(), description)
+        with reading(collection):
+            shape, bounds = shape_of(description, vector), bounds_of(scope or Scope(), description)
         require_kept(shape, description, self._release)
         require_partition(client, shape, bounds.partition, timeout)
         index = index_of(client, shape, timeout)
-        self._index = Index.of(index or {})
-        self._traits = traits_of(endpoint, shape, bounds, self._release, index)
+        with reading(collection):
+            self._index = Index.of(index or {})
+            self._traits = traits_of(endpoint, shape, bounds, self._release, index)
         self._wire = Wire(endpoint, shape.collection, timeout)
         source = Checked(OwnChannel(self._wire, shape), PublicClient(client, shape, timeout), shape.pk)
         self._table = Table(client, source, shape, self._release, bounds, timeout)

@@ -43,6 +43,8 @@ def pks_of(column: FieldData) -> list[Pk]:
 def vectors_of(column: FieldData, count: int, width: int) -> tuple[Vectors, Mask]:
     """Return the vectors (*count*, *width*) that *column* holds, and which rows have none."""
     held = _floats(column).reshape(-1, width)
+    if len(held) > count or (len(held) < count and not column.valid_data):
+        raise ValueError(f"{count} keys and {len(held)} vectors")
     if not column.valid_data:
         return held, np.zeros(count, bool)
     valid = np.fromiter(column.valid_data, bool, count)

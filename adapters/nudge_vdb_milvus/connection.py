@@ -75,7 +75,7 @@ def open_lite(file: Path, timeout: float) -> MilvusClient:
         except ConnectionConfigException as exc:
             raise Unreachable(
                 f"Milvus Lite cannot open {file}; if another process has it open, let that end first: "
-                "a database belongs to one process at a time",
+                "a database belongs to one process at a time; otherwise what it logged says why",
                 passes=False,
             ) from exc
 

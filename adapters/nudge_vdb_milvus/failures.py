@@ -13,6 +13,7 @@ from nudge_vdb.errors import Busy, EngineError, Refused, TooLarge, Unknown, Unre
 from nudge_vdb.foreign import number_in
 from nudge_vdb.secret import scrub
 
+_UNEXPECTED = 1
 _CANNOT_CONNECT = 2
 SLOWEST = 1e-3
 """Requests a second: a limit below is no limit to wait for."""
@@ -22,6 +23,8 @@ _GAVE_UP = "TaskCondition context Done"
 """What a server says, under the code for anything, of a request that it gave up while it was starting or ending."""
 _CLOSED = "closed channel"
 """What gRPC raises, as a ValueError, where a call is made after the channel was closed."""
+_NO_SENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, StopIteration)
+"""What the client and we raise over an answer that lacks what it must hold."""
 _DISTRUST = ("CERTIFICATE_VERIFY_FAILED", "Peer name", "CERTIFICATE_REQUIRED", "CERTIFICATE_UNKNOWN")
 
 _REFUSALS = {
@@ -49,10 +52,14 @@ def _translated(doing: str, lost: type[EngineError]) -> Iterator[None]:
     except (MilvusException, grpc.RpcError) as exc:
         scrub(exc)
         raise _failure(exc, doing, lost) from exc
-    except ValueError as exc:
-        if _CLOSED not in str(exc):
-            raise
-        raise Refused(f"{doing}: the collection was closed; open it again") from exc
+    except _NO_SENSE as exc:
+        if isinstance(exc, ValueError) and _CLOSED in str(exc):
+            raise Refused(f"{doing}: the collection was closed; open it again") from exc
+        kind = Refused if lost is Unreachable else lost  # what was sent may have been written all the same
+        raise kind(
+            f"{doing}: the answer makes no sense ({type(exc).__name__}: {exc}); look whether Milvus is at that address "
+            "and no proxy before it answers in its place"
+        ) from exc
 
 
 def _failure(exc: Exception, doing: str, lost: type[EngineError]) -> EngineError:
@@ -83,6 +90,8 @@ def _of_engine(exc: Exception, story: str, lost: type[EngineError]) -> EngineErr
         return Busy(f"{story}; Milvus limits how often it is asked", _between(story))
     if _GAVE_UP in story:
         return lost(story)
+    if code == _UNEXPECTED and not getattr(exc, "retriable", False):
+        return Refused(f"{story}; that is a failure within Milvus: its log says more, or a file of it may be damaged")
     return Busy(story) if getattr(exc, "retriable", False) else Refused(story)
 
 

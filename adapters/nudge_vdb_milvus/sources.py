@@ -77,18 +77,21 @@ class OwnChannel:
         """Return rows with their vectors."""
         shape = self._shape
         reply = self._wire.query(where, [shape.pk, shape.vector], partition, at, options)
-        pks = columns.pks_of(_given(reply, shape.pk))
-        return Found(pks, *columns.vectors_of(_given(reply, shape.vector), len(pks), shape.width))
+        with reading(shape.collection):
+            pks = columns.pks_of(_given(reply, shape.pk))
+            return Found(pks, *columns.vectors_of(_given(reply, shape.vector), len(pks), shape.width))
 
     def pks(self, where: str, partition: str, at: int, options: Options) -> list[Pk]:
         """Return primary keys."""
         reply = self._wire.query(where, [self._shape.pk], partition, at, options)
-        return columns.pks_of(_given(reply, self._shape.pk))
+        with reading(self._shape.collection):
+            return columns.pks_of(_given(reply, self._shape.pk))
 
     def count(self, where: str, partition: str) -> int:
         """Return how many rows there are."""
         counted = _given(self._wire.query(where, ["count(*)"], partition, LATEST), "count(*)")
-        return int(counted.scalars.long_data.data[0])
+        with reading(self._shape.collection):
+            return int(counted.scalars.long_data.data[0])
 
     def replace(self, partition: str, vectors: Mapping[Pk, Vectors]) -> None:
         """Replace the vectors of rows that were seen just now: a row that is gone would be created."""
