@@ -28,7 +28,7 @@ from nudge_vdb.snapshot import Content, Version
 from nudge_vdb.standing import Folder, known_state, open_state, state_warnings, steady
 from nudge_vdb.state import State
 from nudge_vdb.survey import Surveyor
-from nudge_vdb.verify import PLAN_ANEW, of_another_model, refuse_another_model, verify_live
+from nudge_vdb.verify import PLAN_ANEW, of_another_model, refuse_another_model, unread_is_unfinished, verify_live
 from nudge_vdb.writeback import move_to
 
 WAITING = ("prepared", "unproven")
@@ -323,14 +323,15 @@ def _move(
     rows = len(lineage.keys())
     with phases("write", rows) as step:
         tally = move_to(number, patient, home, lineage, step, pace)
-    unfinished_work = finished(patient, tally.written)
-    pace.turn_to_another_kind()
-    with phases("verify", rows) as step:
-        findings = verify_live(number, patient, lineage, step, pace)
-    if findings.astray:
-        tally.skipped["unverified"] = findings.astray
-    elif number == 0 and not tally.skipped:
-        withdraw(patient, home)
+    with unread_is_unfinished(number):
+        unfinished_work = finished(patient, tally.written)
+        pace.turn_to_another_kind()
+        with phases("verify", rows) as step:
+            findings = verify_live(number, patient, lineage, step, pace)
+        if findings.astray:
+            tally.skipped["unverified"] = findings.astray
+        elif number == 0 and not tally.skipped:
+            withdraw(patient, home)
     status = "applied" if home.journal.unfinished is None else "applying"
     outcome = {**move_report(tally, findings), **pace_report(pace)}
     another = [f"{of_another_model(number, findings)}; {PLAN_ANEW}"] if findings.of_another_model else []

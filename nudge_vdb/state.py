@@ -35,7 +35,7 @@ from nudge_vdb.snapshot import (
 
 LONGEST_NAME, END_OF_NAME = 60, 32
 """Characters of a folder's name before the digest, and how many of them are the end of a longer name."""
-UNWRITABLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+UNWRITABLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 """What the system says of a place that takes no more; numpy says it without a number."""
 
 

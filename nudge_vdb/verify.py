@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from nudge_vdb.contract import agree
-from nudge_vdb.errors import StateConflict
+from nudge_vdb.errors import StateConflict, Unfinished
 from nudge_vdb.keys import KeyTable
 from nudge_vdb.lineage import Lineage
 from nudge_vdb.matching import sample
 from nudge_vdb.pace import Pace
 from nudge_vdb.retry import Patient
 from nudge_vdb.state import State
-from nudge_vdb.writeback import batches
+from nudge_vdb.writeback import batches, said
 
 FEWEST_ROWS = 10
 """Of fewer rows of a version, nothing is concluded about the model that embeds them."""
@@ -65,6 +66,22 @@ class Findings:
     def of_another_model(self) -> bool:
         """Whether most rows of the live version were embedded otherwise, so that it says nothing of them any more."""
         return self.held >= FEWEST_ROWS and 2 * self.embedded_otherwise > self.held
+
+
+@contextmanager
+def unread_is_unfinished(number: int) -> Iterator[None]:
+    """Say of whatever the system refuses inside that the rows of version *number* are written by then.
+
+    Raises:
+        Unfinished: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise Unfinished(
+            f"the rows of version {number} are written, but could not be read back: {said(exc)}; "
+            "'nudge-vdb verify ADDRESS' reads them, 'nudge-vdb status ADDRESS' says what is live"
+        ) from exc
 
 
 def verify_live(

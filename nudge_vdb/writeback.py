@@ -97,7 +97,7 @@ def move_to(
     Raises:
         Stopped: by Ctrl-C, between two batches.
         Locked: another run has taken over; nothing was written since.
-        Unfinished: the state cannot be written any more, or the collection is no longer what it was.
+        Unfinished: the system failed, such as the disk of the state, or the collection is no longer what it was.
     """
     start, keys = state.journal.live, lineage.keys()
     interrupted, doubted = state.journal.unfinished, state.journal.in_doubt()
@@ -149,11 +149,15 @@ def _unfinished_on_failure(state: State, start: int, look: Callable[[], None]) -
         with suppress(EngineError):
             _look_for_the_reason(state, start, look, exc)
         raise Refused(f"{exc}; {_unfinished(state, start)}") from exc
-    except (BadInput, OSError) as exc:
-        if isinstance(exc, OSError) and not state.is_unwritable(exc):
-            raise
-        what = f"the state folder {state.folder} cannot be written: {exc}" if isinstance(exc, OSError) else str(exc)
-        raise Unfinished(f"{what}; {_unfinished(state, start)}") from exc
+    except (BadInput, OSError) as exc:  # passed on as it is, an OSError would be said to have written nothing
+        ours = isinstance(exc, OSError) and state.is_unwritable(exc)
+        what = f"the state folder {state.folder} cannot be written: " if ours else ""
+        raise Unfinished(f"{what}{said(exc)}; {_unfinished(state, start)}") from exc
+
+
+def said(failure: Exception) -> str:
+    """Return what *failure* says, or its name where it says nothing."""
+    return str(failure) or type(failure).__name__
 
 
 def _look_for_the_reason(state: State, start: int, look: Callable[[], None], failure: Refused) -> None:

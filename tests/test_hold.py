@@ -14,7 +14,7 @@ import pytest
 
 import nudge_vdb
 from nudge_vdb.contract import Ability, guarded, request_guard
-from nudge_vdb.errors import BadOption, Locked
+from nudge_vdb.errors import BadOption, Locked, Unfinished
 from nudge_vdb.hold import SILENCE, Hold
 from nudge_vdb.phases import Phases
 from nudge_vdb.standing import open_state
@@ -142,8 +142,10 @@ def test_a_failure_of_a_client_is_not_taken_for_one_of_the_state_folder(failure,
     plan = nudge_vdb.plan(world.collection, world.train, state=tmp_path)
     with pytest.raises(type(failure)):
         nudge_vdb.plan(Faulty(world.collection, before={("scan", 1): fail}), world.train, state=tmp_path)
-    with pytest.raises(type(failure)):
+    with pytest.raises(Unfinished, match=r"the move of .* is unfinished") as told:
         nudge_vdb.apply(replace(plan, collection=Faulty(world.collection, before={("write", 1): fail})), force=True)
+    assert "the state folder" not in str(told.value)
+    assert told.value.__cause__ is failure
 
 
 def test_a_dead_holder_of_this_machine_is_taken_over_at_once(folder):

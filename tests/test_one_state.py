@@ -460,6 +460,33 @@ def test_a_disk_that_fills_up_in_a_move_is_said_with_the_rows_written_and_the_wa
     assert nudge_vdb.rollback(world.collection, to=0, state=tmp_path / "mine").skipped == {}
 
 
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EMFILE, errno.ENOMEM, errno.ETIMEDOUT, errno.EFBIG])
+def test_whatever_the_system_refuses_in_a_move_is_not_said_to_have_written_nothing(code, world, tmp_path, monkeypatch):
+    monkeypatch.setattr("nudge_vdb.writeback.BATCH_BYTES", 4 * world.collection.width * 20)
+    hooked, mine, _ = prepared_twice(world, tmp_path)
+
+    def refused(*_):
+        raise OSError(code, "refused by the system")
+
+    hooked.before_write = lambda: monkeypatch.setattr("nudge_vdb.journal.append_line", refused)
+    with pytest.raises(Unfinished, match=r"refused by the system.*rollback ADDRESS --to 0") as failure:
+        nudge_vdb.apply(mine, force=True)
+    assert failure.value.exit_status == 1
+    monkeypatch.undo()
+    assert nudge_vdb.rollback(world.collection, to=0, state=tmp_path / "mine").skipped == {}
+
+
+def test_what_the_system_refuses_after_a_move_is_told_with_the_rows_written(world, tmp_path, monkeypatch):
+    _, mine, _ = prepared_twice(world, tmp_path)
+
+    def refused(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("nudge_vdb.run.verify_live", refused)
+    with pytest.raises(Unfinished, match=r"the rows of version 1 are written.*too many open files.*nudge-vdb verify"):
+        nudge_vdb.apply(mine, force=True)
+
+
 def test_a_state_that_begins_anew_drops_the_claims_of_lost_ones(world, tmp_path):
     hooked, mine, _ = prepared_twice(world, tmp_path)
 
