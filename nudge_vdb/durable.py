@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,8 @@ BLOCK = 1 << 20
 PRIVATE, SHARED = 0o600, 0o060
 PRIVATE_FOLDER, SHARED_FOLDER = 0o700, 0o2070
 """The group's bit lets new files belong to the group of the folder."""
+UNCHANGEABLE = (PermissionError, NotImplementedError)
+"""What a file system says that keeps no rights, or a file that another of the group left behind."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -166,16 +169,19 @@ def make_folder(folder: Path) -> None:
         make_folder(folder.parent)
         folder.mkdir(PRIVATE_FOLDER, exist_ok=True)
         if is_shared(folder.parent):
-            folder.chmod(PRIVATE_FOLDER | SHARED_FOLDER)
+            with suppress(*UNCHANGEABLE):
+                folder.chmod(PRIVATE_FOLDER | SHARED_FOLDER)
         sync_folder(folder.parent)
 
 
 def keep_private(path: Path) -> None:
     """Let nobody but this user read *path*, and its group where that may write into the folder.
 
-    A state holds vectors, from which texts can be told, and row ids.
+    A state holds vectors, from which texts can be told, and row ids. Where the file system keeps no rights of its own,
+    such as CIFS or FAT, those of its mount stay, and doctor tells of them.
     """
-    path.chmod(PRIVATE | SHARED if is_shared(path.parent) else PRIVATE)
+    with suppress(*UNCHANGEABLE):
+        path.chmod(PRIVATE | SHARED if is_shared(path.parent) else PRIVATE)
 
 
 def take_room(file: BinaryIO, size: int) -> None:

@@ -1,5 +1,6 @@
 """Paths: what is none on this machine is refused before anything is read; what may vanish is said."""
 
+import errno
 import json
 import os
 import sys
@@ -201,6 +202,20 @@ def test_a_folder_that_everybody_writes_to_gives_nobody_anything(world, tmp_path
     root.chmod(0o1777)
     nudge_vdb.plan(world.collection, world.train, state=root)
     assert {mode & 0o077 for path, mode in modes(root).items() if path != Path()} == {0}
+
+
+@pytest.mark.parametrize("shared", [0o700, 0o2770])
+def test_a_file_system_that_keeps_no_rights_keeps_a_state(shared, world, tmp_path, monkeypatch):
+    """As CIFS and FAT."""
+    (root := tmp_path / "mounted").mkdir()
+    root.chmod(shared)
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    nudge_vdb.apply(nudge_vdb.plan(world.collection, world.train, state=root), force=True)
+    assert nudge_vdb.status(world.collection, state=root)["live"] == 1
 
 
 def test_a_state_folder_that_others_may_look_into_is_left_so_and_said(world, tmp_path):
