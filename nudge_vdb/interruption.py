@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 130
 """The exit status of a run that was asked to stop."""
+LAST_WORDS = 0.3
+"""Seconds for which what was printed may still leave the process."""
 _asked: list[int] = []
 """The signals that :func:`interrupt` has met."""
 
@@ -51,10 +54,20 @@ def was_interrupted() -> bool:
 
 def end_now(status: int = INTERRUPTED) -> NoReturn:
     """End the process without waiting for its threads, which may wait for a server for as long as its time-out."""
+    flushed = _thread.allocate_lock()
+    flushed.acquire()
+    with suppress(RuntimeError):  # where no thread can be started
+        # In a thread of its own: a pipe that nobody reads any more takes nothing, and would hold the process for ever.
+        _thread.start_new_thread(_flush, (flushed,))
+        flushed.acquire(timeout=LAST_WORDS)
+    os._exit(status)
+
+
+def _flush(flushed: _thread.LockType) -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
-    os._exit(status)
+    flushed.release()
 
 
 @contextmanager

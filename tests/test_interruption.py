@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM, sent to a real run between two batches: it stops where that costs nothing, and can be resumed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -159,3 +160,41 @@ def test_the_second_signal_ends_the_command_line_whatever_its_threads_wait_for(n
             assert run.wait(30) == 130  # ten minutes, if it waited
         finally:
             run.kill()
+
+
+STALLED = """
+import os, sys, time
+from nudge_vdb.interruption import take_termination_for_ctrl_c
+
+take_termination_for_ctrl_c()
+os.set_blocking(1, False)
+try:
+    while True:
+        os.write(1, bytes(4096))
+except BlockingIOError:
+    os.set_blocking(1, True)
+sys.stdout.write("what nobody reads")
+try:
+    os.write(2, b"1")
+    time.sleep(60)
+except KeyboardInterrupt:
+    os.write(2, b"2")
+time.sleep(60)
+"""
+
+
+def test_a_pipe_that_nobody_reads_holds_back_no_second_signal():
+    reader, writer = os.pipe()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    run = subprocess.Popen([sys.executable, "-c", STALLED], stdout=writer, stderr=subprocess.PIPE, env=environment)
+    try:
+        for step in (b"1", b"2"):
+            assert os.read(run.stderr.fileno(), 1) == step
+            run.send_signal(signal.SIGTERM)
+        assert run.wait(timeout=30) == 130
+    finally:
+        run.kill()
+        run.wait()
+        run.stderr.close()
+        os.close(reader)
+        os.close(writer)
