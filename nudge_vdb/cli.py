@@ -44,7 +44,7 @@ from nudge_vdb.progress import ShownPhases
 from nudge_vdb.report import Report
 from nudge_vdb.run import Applied, Plan
 from nudge_vdb.streams import unfailing_streams
-from nudge_vdb.terminal import fail, opened, own_log, show, told
+from nudge_vdb.terminal import fail, opened, own_log, print_warnings_of_others, show, told
 
 app = typer.Typer(
     name="nudge-vdb",
@@ -120,7 +120,7 @@ def _apply(plan: Plan, call: Call) -> None:
     applied = nudge_vdb.apply(plan, force=call.force, throttle=call.throttle)
     show(applied.report, call.as_json, render.plan, render.move)
     if not call.as_json and before != plan.version.number:
-        print(f"Undo with: {call.undo(before)}")
+        print(printable(f"Undo with: {call.undo(before)}"))
     raise typer.Exit(_exit_status(applied))
 
 
@@ -188,7 +188,7 @@ def export_map(
         )
     show(plan.report, as_json, render.plan)
     if not as_json:
-        print(f"The matrix is in {out}; 'nudge-vdb apply' writes the rows that go with it.")
+        print(printable(f"The matrix is in {out}; 'nudge-vdb apply' writes the rows that go with it."))
     raise typer.Exit(DONE if plan.proven else NotProven.exit_status)
 
 
@@ -390,6 +390,7 @@ def main() -> None:
     """Run the command line and exit with the status that the outcome calls for."""
     with unfailing_streams():
         logging.basicConfig(handlers=[own_log()])
+        print_warnings_of_others()
         take_termination_for_ctrl_c()
         _run()
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -43,6 +46,21 @@ class OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the message of *record*."""
         return printable(record.getMessage())
+
+
+def print_warnings_of_others() -> None:
+    """Show what clients warn of, and what ends their threads, on stderr as text in which nothing acts."""
+    warnings.showwarning = _warned
+    threading.excepthook = _thread_ended
+
+
+def _warned(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    print(printable(f"{category.__name__}: {message}"), file=sys.stderr)
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+        print(printable("".join(traceback.format_exception(ended.exc_value)), keep="\n"), file=sys.stderr, end="")
 
 
 def own_log() -> logging.Handler:

@@ -4,17 +4,22 @@ import io
 import json
 import logging
 import sys
+import threading
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from nudge_vdb import cli, render
+from nudge_vdb.arguments import Call
 from nudge_vdb.notes import Note
 from nudge_vdb.printable import finite, json_text, printable
-from nudge_vdb.terminal import OneLine
+from nudge_vdb.terminal import OneLine, print_warnings_of_others
 
 EVIL = [
     "a\x1b]0;pwned\x07",
@@ -115,3 +120,32 @@ def test_the_traceback_of_a_defect_says_nothing_to_the_terminal(monkeypatch, cap
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert "\x1b[2J" not in err
+
+
+def test_what_clients_warn_of_and_what_ends_their_threads_moves_no_cursor(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    print_warnings_of_others()
+
+    def end():
+        raise RuntimeError(EVIL[1])
+
+    for evil in EVIL:
+        warnings.showwarning(UserWarning(evil), UserWarning, "client.py", 1)
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[: len(EVIL)] == [f"UserWarning: {printable(evil)}" for evil in EVIL]
+    assert lines[-1] == f"RuntimeError: {printable(EVIL[1])}"
+    assert all(line.isprintable() for line in lines)
+
+
+def test_the_command_that_undoes_moves_no_cursor(monkeypatch, capsys):
+    applied = SimpleNamespace(report={}, skipped={})
+    plan = SimpleNamespace(state=SimpleNamespace(journal=SimpleNamespace(live=0)), version=SimpleNamespace(number=1))
+    monkeypatch.setattr("nudge_vdb.apply", lambda *_, **__: applied)
+    monkeypatch.setattr(cli, "show", lambda *_: None)
+    with pytest.raises(typer.Exit):
+        cli._apply(plan, Call(f"qdrant://host/{EVIL[1]}", None, False, False, None))
+    assert capsys.readouterr().out.removesuffix("\n").isprintable()
