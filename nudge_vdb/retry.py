@@ -33,6 +33,9 @@ UNADVISED = (
     "index for a while afterwards"
 )
 
+MOST_AWAY = 20.0
+"""Seconds for which a server that does not answer is asked again while an address is opened."""
+
 _backoff = wait_random_exponential(multiplier=0.2, max=10)
 
 
@@ -74,15 +77,27 @@ def chosen_patience() -> float:
 
 
 def opened(call: Callable[[], T]) -> T:
-    """Return what *call* opens; while the engine is busy or away it is called again, for the chosen patience."""
+    """Return what *call* opens; while the engine is busy it is called again, for the chosen patience.
+
+    Where nobody answers at all it is called again for :data:`MOST_AWAY` seconds at most: a server that restarts is back
+    by then, and whoever mistyped a port is not kept waiting.
+    """
     patience = chosen_patience()
+
+    def left(state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        return min(patience, MOST_AWAY) if isinstance(failure, Unreachable) else patience
 
     def told(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome:
-            log.warning("%s; asked again for up to %g s (NUDGE_VDB_PATIENCE)", state.outcome.exception(), patience)
+            log.warning("%s; asked again for up to %g s (NUDGE_VDB_PATIENCE)", state.outcome.exception(), left(state))
 
     again = Retrying(
-        retry=retry_if_exception(_passes), wait=_wait, stop=stop_before_delay(patience), reraise=True, before_sleep=told
+        retry=retry_if_exception(_passes),
+        wait=_wait,
+        stop=lambda state: stop_before_delay(left(state))(state),
+        reraise=True,
+        before_sleep=told,
     )
     return again(call)
 

@@ -75,6 +75,16 @@ def test_what_somebody_has_to_mend_is_not_waited_for(failure):
     assert stopped.value is failure
 
 
+def test_where_nobody_answers_at_all_one_does_not_wait_for_two_minutes(monkeypatch, waits):
+    monkeypatch.setenv("NUDGE_VDB_PATIENCE", "120")
+    monkeypatch.setattr(retry, "_backoff", lambda state: 4.0)
+    for failure, most in ((Unreachable("nobody"), 20), (Busy("starting", 4.0), 120)):
+        waits.clear()
+        with pytest.raises(type(failure)):
+            opened(lambda failure=failure: raised(failure))
+        assert most - 4 <= sum(waits) <= most
+
+
 def raised(failure):
     if failure is not None:
         raise failure
