@@ -1,6 +1,7 @@
 """Opening an address takes the patience that every other request takes, where waiting can help."""
 
 import logging
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,6 +58,12 @@ def test_a_server_that_refuses_is_asked_once(code):
     with answering(code) as (address, asked), pytest.raises(Refused):
         connect(address)
     assert len(asked) == 1
+
+
+def test_a_server_that_is_silent_is_waited_for_once(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unreachable, match="timed out"):
+        connect(f"qdrant://127.0.0.1:{silent.getsockname()[1]}/docs?grpc_port=9&timeout=1")
+    assert "asked again" not in caplog.text
 
 
 @pytest.mark.parametrize("failure", [Busy("starting", 0.0), Unreachable("nobody there"), Unknown("no answer")])

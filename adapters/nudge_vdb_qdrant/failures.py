@@ -8,6 +8,7 @@ from json import JSONDecodeError
 from typing import Any
 
 import grpc
+from httpx import TimeoutException
 from pydantic import ValidationError
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -84,7 +85,9 @@ def _meaning(what: str, failure: Exception, lost: type[EngineError]) -> EngineEr
     if _strange(failure):
         return Refused(f"{what}: what answers is no Qdrant ({_told(failure)}); {OTHER}")
     if isinstance(failure, ResponseHandlingException):
-        return lost(f"{what}: no answer from Qdrant ({_told(failure)}); is it running at this address?")
+        story = f"{what}: no answer from Qdrant ({_told(failure)}); is it running at this address?"
+        waited = isinstance(failure.source, TimeoutException)  # as long as the address allows
+        return Unreachable(story, passes=not waited) if lost is Unreachable else lost(story)
     if isinstance(failure, UnexpectedResponse):
         return _meaning_of_status(what, failure, lost)
     return _meaning_of_code(what, failure, lost)
