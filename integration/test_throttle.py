@@ -63,7 +63,8 @@ def test_a_throttled_tune_of_a_server_passes_no_more_rows_in_a_second_than_asked
 
 def require_even(batches):
     """Require that each batch waited until those before it had used up their time."""
-    assert [rows for _, _, rows in batches] == [25, 25, 10] * 2
+    # Looked at for another model's vectors, written, read back; a turn of no rows ends a look.
+    assert [rows for _, _, rows in batches if rows] == [25, 25, 10] * 3
     start, done = batches[0][0], 0
     for _, at, rows in batches:
         assert at - start >= done / RATE - 1e-6

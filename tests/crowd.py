@@ -15,7 +15,7 @@ TWINS = 30
 """So many rows hold the vector of another."""
 NOT_THE_SAME = {
     *("rivals", "rivals_reason", "rivals_recall", "rows_read", "rows", "rows_without_vector", "rows_not_finite"),
-    *("seconds", "created", "minutes", "minutes_by", "digest", "state_warnings"),
+    *("seconds", "created", "minutes", "minutes_by", "digest", "state_warnings", "advice"),
 }
 """What a report says of how rivals were found, and of when."""
 

@@ -58,6 +58,7 @@ class Life(RuleBasedStateMachine):
         self.model = Model(self.world.vectors())
         self.rest = {text: (row.payload, row.others) for text, row in self.fixture.read().items()}
         self.live, self.reached, self.drawn = 0, {0}, np.random.default_rng(0)
+        self.written = {0}
 
     def teardown(self):
         if hasattr(self, "model"):
@@ -166,8 +167,8 @@ class Life(RuleBasedStateMachine):
         return self.drawn.normal(size=(count, WIDTH)).astype(np.float32)
 
     def strange(self, text):
-        """Whether no version that was ever written knows the base of a row."""
-        known = [self.model.versions[number].get(text) for number in self.reached - {0}]
+        """Whether no version that was ever written knows the base of a row; a dropped one leaves it behind."""
+        known = [self.model.versions[number].get(text) for number in self.written - {0}]
         return not any(pair and (pair[0] == self.model.base[text]).all() for pair in known)
 
     def unfinished(self):
@@ -200,12 +201,14 @@ class Life(RuleBasedStateMachine):
             assert "unverified" not in applied.skipped
             self.live, self.model.heading = number, {number}
             self.reached.add(number)
+            self.written.add(number)
 
     def maybe_arrive(self, number, move):
         try:
             self.arrive(number, move())
         except KeyboardInterrupt:
             self.reached.add(number)
+            self.written.add(number)
             if self.unfinished() is None:
                 self.arrive(number, nudge_vdb.verify(self.collection, state=self.folder) and Arrived)
             else:

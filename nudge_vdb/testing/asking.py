@@ -55,11 +55,13 @@ def precision_of(vectors: Vectors) -> Precision:
 
 def notes_in_the_end(collection: Collection, expected: dict[str, str]) -> dict[str, str]:
     """Return the notes when they are as *expected*, or after half a minute: the nodes of a cluster agree in time."""
+    seen = dict(collection.notes())
     for _ in range(LOOKS):
-        if dict(collection.notes()) == expected:
+        if seen == expected:
             break
         time.sleep(BETWEEN_LOOKS)
-    return dict(collection.notes())
+        seen = dict(collection.notes())
+    return seen  # looked at once more, another node might answer
 
 
 def scan_all(collection: Collection, limit: int, cursor: str | None = None) -> tuple[list[RowKey], Vectors]:
