@@ -1,6 +1,7 @@
 """The contract over Qdrant's local mode, and what only Qdrant has."""
 
 import gc
+import sqlite3
 import warnings
 from uuid import UUID
 
@@ -317,3 +318,29 @@ def test_digits_are_an_integer_or_a_uuid_as_the_engine_has_it():
     assert parsed_id(str(2**64 - 1)) == 2**64 - 1
     for none in (str(2**64), digits[:31], f"{digits}1", "\u0661" * 32, "1_0" + digits[3:]):
         assert parsed_id(none) is None
+
+
+DAMAGE = {
+    "a database of rubbish": ("storage.sqlite", b"rubbish"),
+    "no database but a folder": ("storage.sqlite", None),
+    "half of the facts": ("meta.json", b'{"collections": {'),
+    "facts of another shape": ("meta.json", b"[1]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_folder_of_local_mode_is_refused_in_words(tmp_path, damage):
+    where = f"qdrant+local://{tmp_path}/db/docs"
+    fill(where, Rows([1, 2], np.eye(2, dtype=np.float32), [{}, {}]), Metric.COSINE).close()
+    name, content = DAMAGE[damage]
+    (file,) = (tmp_path / "db").rglob(name)
+    file.unlink()
+    file.mkdir() if content is None else file.write_bytes(content)
+    with pytest.raises(Refused, match="local mode"):
+        connect(where)
+
+
+@pytest.mark.parametrize(("said", "kind"), [("database is locked", Busy), ("disk I/O error", Refused)])
+def test_what_the_file_of_local_mode_says_is_told_in_words(said, kind):
+    with pytest.raises(kind, match=said), writing("docs"):
+        raise sqlite3.OperationalError(said)

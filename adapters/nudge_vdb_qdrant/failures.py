@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from json import JSONDecodeError
@@ -26,6 +27,7 @@ FAILURES = (
     UnicodeDecodeError,
     RecursionError,
     AssertionError,  # or none that it knows
+    sqlite3.Error,  # what local mode keeps its points in
 )
 AWAY = (408, 502, 503, 504)
 LOST = (
@@ -80,6 +82,8 @@ def _meaning(what: str, failure: Exception, lost: type[EngineError]) -> EngineEr
     hint = _hint(failure)
     if hint:
         return Refused(f"{what}: {_told(failure)}; {hint}")
+    if isinstance(failure, sqlite3.Error):
+        return _meaning_of_file(what, failure)
     if isinstance(failure, ResourceExhaustedResponse):
         return Busy(f"{what}: Qdrant limits the rate of requests", float(failure.retry_after_s))
     if _strange(failure):
@@ -91,6 +95,15 @@ def _meaning(what: str, failure: Exception, lost: type[EngineError]) -> EngineEr
     if isinstance(failure, UnexpectedResponse):
         return _meaning_of_status(what, failure, lost)
     return _meaning_of_code(what, failure, lost)
+
+
+def _meaning_of_file(what: str, failure: sqlite3.Error) -> EngineError:
+    if "locked" in str(failure):
+        return Busy(f"{what}: another process has the file of local mode ({failure})")
+    return Refused(
+        f"{what}: the file of local mode, storage.sqlite, cannot be used: {failure}; look at its permissions and at "
+        "the disk, or restore the folder from a backup"
+    )
 
 
 def _hint(failure: Exception) -> str:

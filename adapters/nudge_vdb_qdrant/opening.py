@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from qdrant_client import QdrantClient
 from qdrant_client import grpc as messages
 
 from nudge_vdb.address import Address, is_exposed, require_sendable, secret_in
-from nudge_vdb.errors import BadAddress, Unreachable
+from nudge_vdb.errors import BadAddress, Refused, Unreachable
 from nudge_vdb.secret import hidden
 from nudge_vdb_qdrant.collection import DEFAULT_TIMEOUT, QdrantCollection
 from nudge_vdb_qdrant.scope import Scope, scope_of
@@ -196,4 +197,9 @@ def open_folder(folder: str) -> QdrantClient:
         raise Unreachable(
             f"{folder} is open in another process, and local mode allows one; close it there, or run a Qdrant server",
             passes=False,
+        ) from exc
+    except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError, OSError) as exc:  # whatever its files hold
+        raise Refused(
+            f"{folder} cannot be opened as a folder of Qdrant's local mode: {exc}; look at its permissions and at the "
+            "disk, or restore it from a backup"
         ) from exc
