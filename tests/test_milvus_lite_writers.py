@@ -172,10 +172,11 @@ def test_others_that_delete_and_edit_all_the_while_lose_nothing_that_can_be_told
             lite.upsert("docs", [{"id": pk, "note": text}], partial_update=True)
             edits[pk] = text
 
+    keys = collection.locate([str(pk) for pk in range(600)])
     threads = [threading.Thread(target=act) for act in (delete, edit)]
     [thread.start() for thread in threads]
     try:
-        outcomes = written(collection, 600)
+        outcomes = collection.write(keys, vectors(600) + 1, vectors(600))
     finally:
         stop.set()
         [thread.join() for thread in threads]
