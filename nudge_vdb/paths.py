@@ -24,7 +24,7 @@ def local_path(given: str | Path, what: str) -> Path:
     Raises:
         BadOption: it is empty, has a scheme such as s3://, is of a user without a home, or cannot be resolved.
     """
-    text = str(given) if given != "" else ""
+    text = str(given)
     if not text.strip():
         raise BadOption(f"{what} is empty; give a path (a variable that is not set leaves it so)")
     scheme = _SCHEME.match(text)
